@@ -1,0 +1,148 @@
+/**
+ * Everything that happens, as JSON-safe records: what a backend publishes, a store appends and a reporter prints.
+ * Raise EVENT_SCHEMA_VERSION when a field changes its meaning or goes away.
+ */
+import type { JobId, JobOutcome } from './job.ts';
+import type { MachineName, MachineSnapshot } from './machine.ts';
+import type { ResourceRequest, Shortfall } from './resources.ts';
+
+export const EVENT_SCHEMA_VERSION = 1;
+
+interface AtTime {
+  /** Epoch milliseconds. */
+  readonly at: number;
+}
+
+interface OfJob extends AtTime {
+  readonly job: JobId;
+  readonly name: string;
+  readonly line: number;
+}
+
+/** The machines answered and the batch is about to run. */
+export interface BatchStarted extends AtTime {
+  readonly type: 'batch:started';
+  readonly batch: string;
+  readonly file: string;
+  /** Lines that are jobs, skipped ones included. */
+  readonly jobs: number;
+  readonly skipped: number;
+}
+/** Every line has ended, was skipped, or will not run any more. */
+export interface BatchEnded extends AtTime {
+  readonly type: 'batch:ended';
+  readonly batch: string;
+  readonly done: number;
+  readonly failed: number;
+  readonly skipped: number;
+  readonly notRun: number;
+  readonly durationMs: number;
+}
+/** A machine answered the probe. `jobsAtOnce`: how many of the batch's default jobs fit; `gpuChoices`: the GPUs we may use. */
+export interface MachineQueried extends AtTime {
+  readonly type: 'machine:queried';
+  readonly machine: MachineName;
+  readonly snapshot: MachineSnapshot;
+  readonly jobsAtOnce: number;
+  readonly gpuChoices: readonly number[];
+}
+/** A machine is left out of the batch. */
+export interface MachineUnreachable extends AtTime {
+  readonly type: 'machine:unreachable';
+  readonly machine: MachineName;
+  readonly reason: string;
+}
+/** The connection to a machine in use is gone; its jobs run on. */
+export interface MachineAway extends AtTime {
+  readonly type: 'machine:away';
+  readonly machine: MachineName;
+  readonly reason: string;
+}
+/** The machine is reached again; what ran there meanwhile was followed up. */
+export interface MachineBack extends AtTime {
+  readonly type: 'machine:back';
+  readonly machine: MachineName;
+}
+/** Something about a machine that a person should know. */
+export interface MachineWarned extends AtTime {
+  readonly type: 'machine:warned';
+  readonly machine: MachineName;
+  readonly message: string;
+}
+/** A GPU's memory was not freed in time after the job that had reserved it. */
+export interface GpuStillHeld extends AtTime {
+  readonly type: 'gpu:still-held';
+  readonly machine: MachineName;
+  readonly gpu: number;
+  readonly heldMiB: number;
+  readonly waitedMs: number;
+}
+/** A source tree is on a machine. `sentBytes` is 0 when it was there already. */
+export interface TreeSent extends AtTime {
+  readonly type: 'tree:sent';
+  readonly machine: MachineName;
+  readonly tree: string;
+  readonly files: number;
+  readonly bytes: number;
+  readonly sentBytes: number;
+}
+/** A line is not run: a finished result exists, or a result folder without a manifest is in its place. */
+export interface JobSkipped extends OfJob {
+  readonly type: 'job:skipped';
+  readonly reason: 'finished-result' | 'result-without-manifest';
+}
+/** Something about a job that a person should know. */
+export interface JobWarned extends OfJob {
+  readonly type: 'job:warned';
+  readonly message: string;
+}
+/** The job's command has started on its machine. */
+export interface JobStarted extends OfJob {
+  readonly type: 'job:started';
+  readonly command: string;
+  readonly machine: MachineName;
+  readonly attempt: number;
+  /** What the job sees as CUDA_VISIBLE_DEVICES; absent when it is not set. */
+  readonly cudaVisibleDevices?: string;
+  readonly gpus: readonly number[];
+  readonly request: ResourceRequest;
+}
+/** An attempt is over, its output and files are home (or will not come). */
+export interface JobEnded extends OfJob {
+  readonly type: 'job:ended';
+  readonly command: string;
+  readonly machine: MachineName;
+  readonly attempt: number;
+  readonly outcome: JobOutcome;
+  /** Epoch milliseconds of the command's start; absent when it never started. */
+  readonly startedAt?: number;
+  /** How long the command ran, measured on the machine. */
+  readonly durationMs: number;
+  readonly sentBytes: number;
+  readonly returnedBytes: number;
+  /** Processes that the command left behind and that were ended. */
+  readonly leftBehind: number;
+}
+/** A job cannot be placed on any machine, ever. */
+export interface JobNeverFits extends OfJob {
+  readonly type: 'job:never-fits';
+  readonly command: string;
+  readonly request: ResourceRequest;
+  readonly shortfalls: readonly { readonly machine: MachineName; readonly shortfalls: readonly Shortfall[] }[];
+}
+
+export type SchedulerEvent =
+  | BatchStarted
+  | BatchEnded
+  | MachineQueried
+  | MachineUnreachable
+  | MachineAway
+  | MachineBack
+  | MachineWarned
+  | GpuStillHeld
+  | TreeSent
+  | JobSkipped
+  | JobWarned
+  | JobStarted
+  | JobEnded
+  | JobNeverFits;

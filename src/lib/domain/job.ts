@@ -1,0 +1,52 @@
+import type { ResourceRequest } from './resources.ts';
+
+/** Names a job within its batch; for a batch it is the job's name. */
+export type JobId = string & { readonly __brand: 'JobId' };
+
+export function jobId(text: string): JobId {
+  return text as JobId; // the one place that makes one
+}
+
+/** One command to run once. */
+export interface Job {
+  readonly id: JobId;
+  /** Names its results: `job_results/<name>/`, `.out`, `.err`, `.json`. */
+  readonly name: string;
+  /** Line in the batch file, from 1; 1 for a single command. */
+  readonly line: number;
+  /** Run under bash exactly as it stands. */
+  readonly command: string;
+  readonly request: ResourceRequest;
+  /** Paths that go to the machine, as the user wrote them, or all of the working directory; empty for none. */
+  readonly copyForwards: readonly string[] | 'working-directory';
+  /** Paths brought home, or `changed`: every file that the job created or changed; empty for none. */
+  readonly copyBackwards: readonly string[] | 'changed';
+}
+
+/** One try at a job. Numbers grow from 1; only the current attempt's results count. */
+export interface Attempt {
+  readonly job: JobId;
+  readonly number: number;
+}
+
+/** How an attempt ended. A job that fails is data, not an exception. */
+export type JobOutcome =
+  /** The command ran to its end; 0 is success. */
+  | { readonly type: 'exited'; readonly exitCode: number }
+  /** It ran longer than it may. */
+  | { readonly type: 'timed-out'; readonly timeoutMs: number }
+  /** Main or GPU memory ran out, on evidence. */
+  | { readonly type: 'out-of-memory'; readonly reason: string }
+  /** Proof that it ended without telling how, e.g. the machine booted since. */
+  | { readonly type: 'lost'; readonly reason: string }
+  /** Files could not be sent or brought home. `exitCode` when the command itself had ended. */
+  | { readonly type: 'transfer-failed'; readonly reason: string; readonly exitCode?: number }
+  /** Somebody ended it. */
+  | { readonly type: 'cancelled'; readonly reason: string }
+  /** No machine can ever satisfy its request. */
+  | { readonly type: 'never-fits'; readonly reason: string };
+
+/** A line counts as done when its result is an exit 0. */
+export function isSuccess(outcome: JobOutcome): boolean {
+  return outcome.type === 'exited' && outcome.exitCode === 0;
+}

@@ -1,0 +1,75 @@
+/**
+ * The two questions that the engine asks, and nothing else does it know:
+ * where jobs are remembered (`JobStore`), and who places and runs them (`ExecutionBackend`).
+ */
+import type { Attempt, Job, JobId, JobOutcome } from './job.ts';
+import type { MachineName } from './machine.ts';
+import type { Shortfall } from './resources.ts';
+
+/** Where jobs are remembered: a batch's result folder, memory, later a database. */
+export interface JobStore {
+  /** Jobs that wait for a machine, in the order in which they are looked at. */
+  pending(): Iterable<Job>;
+  /** How many different requests the waiting jobs have: once each was refused, looking further is in vain. */
+  readonly waitingKinds: number;
+  /** Takes a waiting job for this engine, atomically. Undefined when it does not wait any more. */
+  claim(job: JobId): Promise<Attempt | undefined>;
+  /** Puts a claimed job back, unstarted. */
+  unclaim(attempt: Attempt): Promise<void>;
+  /** An attempt is over. The store decides whether the job waits again. */
+  finish(attempt: Attempt, outcome: JobOutcome): Promise<void>;
+  /** Tells when `pending()` may have grown. Returns the way to stop hearing. */
+  onPending(listener: () => void): () => void;
+}
+
+/** Capacity taken for one job on one machine. A ticket: given to `start` or to `release`, once. */
+export interface Reservation {
+  readonly type: 'reserved';
+  readonly machine: MachineName;
+  /** Indexes of the GPUs held. */
+  readonly gpus: readonly number[];
+}
+
+/** Why a job cannot be placed. */
+export interface Refusal {
+  readonly type: 'refused';
+  /** False when no machine could take it even with nothing of ours running. */
+  readonly everFits: boolean;
+  /** What is short on each machine. Empty while the job only has to wait, since nobody asks then. */
+  readonly shortfalls: readonly { readonly machine: MachineName; readonly shortfalls: readonly Shortfall[] }[];
+}
+
+/** An attempt that was handed to a backend. */
+export interface RunningAttempt {
+  readonly attempt: Attempt;
+  /** Settles when its results are home, or will not come. Never rejects. */
+  readonly ended: Promise<JobOutcome>;
+  /** Ends its processes; `ended` then settles as `cancelled`. */
+  cancel(reason: string): void;
+}
+
+/** An attempt that a backend found on its machines, left there by an earlier controller. */
+export interface FoundAttempt {
+  readonly attempt: Attempt;
+  readonly machine: MachineName;
+  /** `unstarted`: its folder stands, its command was never begun, and now never will be. */
+  readonly state: 'unstarted' | 'running' | 'ended';
+}
+
+/** Who places and runs jobs: the machines reached by ssh, later a cluster's own scheduler. */
+export interface ExecutionBackend {
+  /** Takes capacity for a job where it fits best, at once, or says that it has to wait or never fits. */
+  reserve(job: Job): Reservation | Refusal;
+  /** Gives unused capacity back. */
+  release(reservation: Reservation): void;
+  /** Runs the attempt on what was reserved; the capacity is given back when its processes are gone. */
+  start(job: Job, attempt: Attempt, reservation: Reservation): RunningAttempt;
+  /** Finds what an earlier controller of the same batch left. */
+  discover(): Promise<readonly FoundAttempt[]>;
+  /** Takes a found attempt over: it is watched, and its results are brought home as if it had been started here. */
+  adopt(job: Job, found: FoundAttempt): RunningAttempt;
+  /** Tells when a refused job may fit now. Returns the way to stop hearing. */
+  onCapacity(listener: () => void): () => void;
+  /** Lets go of the machines. Jobs that run there run on. */
+  close(): Promise<void>;
+}
