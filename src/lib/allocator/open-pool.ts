@@ -1,0 +1,174 @@
+/**
+ * Opens the pool for a set of machines: connects to all at once, asks each what it has free, leaves out those that do
+ * not answer and says why.
+ */
+import { RemoteError, UsageError } from '../domain/errors.ts';
+import type { SchedulerEvent } from '../domain/events.ts';
+import type { MachineName, MachineSnapshot } from '../domain/machine.ts';
+import type { AvailableResources, ResourceRequest } from '../domain/resources.ts';
+import type { MachineEntry } from '../machine/find-machines.ts';
+import { connectMachine, type ConnectOptions } from '../remote/connect.ts';
+import { type QueryOptions, queryMachine } from '../remote/query.ts';
+import type { RemoteHost } from '../remote/remote-host.ts';
+import { machineKey } from '../runner/job-folder.ts';
+import { MachineLink } from '../runner/machine-link.ts';
+import { MachineRunner, type RunnerOptions } from '../runner/machine-runner.ts';
+import type { EventStream } from '../util/event-stream.ts';
+import { MachinePool, type PoolMachine } from './machine-pool.ts';
+import { type Placement, VirtualResources } from './virtual-resources.ts';
+
+/** How a pool is opened. */
+export interface OpenPoolOptions extends ConnectOptions {
+  readonly machines: readonly MachineEntry[];
+  readonly events: EventStream<SchedulerEvent>;
+  /** What the machines' `jobsAtOnce` is reckoned for. */
+  readonly typicalRequest: ResourceRequest;
+  readonly placement?: Placement;
+  readonly query?: QueryOptions;
+  /** What the runners need; absent for a pool that only plans. */
+  readonly runner: Omit<RunnerOptions, 'events' | 'startSpacingMs' | 'setup' | 'env'> | undefined;
+}
+
+interface Reached {
+  readonly entry: MachineEntry;
+  readonly host: RemoteHost;
+  readonly snapshot: MachineSnapshot;
+}
+
+/**
+ * Opens a pool of the machines that answer.
+ * @throws UsageError when two entries are the same machine, RemoteError when no machine is left.
+ */
+export async function openPool(options: OpenPoolOptions): Promise<MachinePool> {
+  const { events } = options;
+  const tellUnreachable = (machine: MachineName, error: unknown) =>
+    events.publish({ type: 'machine:unreachable', at: Date.now(), machine, reason: (error as Error).message });
+  const reached = (
+    await Promise.all(
+      options.machines.map((entry) =>
+        reach(entry, options).catch((error: unknown) => {
+          tellUnreachable(entry.config.name, error);
+          return undefined;
+        }),
+      ),
+    )
+  ).filter((one) => one !== undefined);
+  let pool: MachinePool | undefined;
+  const setAway = (name: MachineName, isAway: boolean) => pool?.setAway(name, isAway);
+  try {
+    refuseSameMachineTwice(reached);
+    const machines = await Promise.all(
+      reached.map((one) =>
+        openMachine(one, options, setAway).catch(async (error: unknown) => {
+          tellUnreachable(one.entry.config.name, error);
+          await one.host.close();
+          return undefined;
+        }),
+      ),
+    );
+    const usable = machines.filter((machine) => machine !== undefined);
+    const [first] = options.machines;
+    if (usable.length === 0 && first !== undefined) {
+      throw new RemoteError(first.config.name, 'connect', 'no machine can be used');
+    }
+    pool = new MachinePool(usable);
+  } catch (error) {
+    await Promise.all(reached.map(({ host }) => host.close()));
+    throw error;
+  }
+  for (const { name, snapshot, resources } of pool.machines) {
+    const at = Date.now();
+    for (const message of snapshot.warnings) events.publish({ type: 'machine:warned', at, machine: name, message });
+    events.publish({
+      type: 'machine:queried',
+      at,
+      machine: name,
+      snapshot,
+      jobsAtOnce: resources.countFits(options.typicalRequest),
+      gpuChoices: resources.available.gpus.map((gpu) => gpu.index),
+    });
+  }
+  return pool;
+}
+
+async function reach(entry: MachineEntry, options: OpenPoolOptions): Promise<Reached> {
+  const host = await connectMachine(entry, options);
+  try {
+    return { entry, host, snapshot: await snapshotOf(entry, host, options.query) };
+  } catch (error) {
+    await host.close();
+    throw error;
+  }
+}
+
+async function snapshotOf(entry: MachineEntry, host: RemoteHost, query: QueryOptions = {}): Promise<MachineSnapshot> {
+  if (entry.kind === 'ssh' || process.platform === 'linux') return await queryMachine(host, query);
+  const { queryLocalMachine } = await import('../remote/local-query.ts');
+  return await queryLocalMachine();
+}
+
+function refuseSameMachineTwice(reached: readonly Reached[]): void {
+  const seen = new Map<string, MachineName>();
+  for (const { entry, snapshot } of reached) {
+    const other = seen.get(snapshot.identity);
+    if (other !== undefined) {
+      throw new UsageError(
+        `${other} and ${entry.config.name} are the same machine (${snapshot.hostname}): name it once, or its resources would be given out twice`,
+      );
+    }
+    seen.set(snapshot.identity, entry.config.name);
+  }
+}
+
+async function openMachine(
+  { entry, host, snapshot }: Reached,
+  options: OpenPoolOptions,
+  setAway: (name: MachineName, isAway: boolean) => void,
+): Promise<PoolMachine> {
+  const { config } = entry;
+  const { name } = config;
+  const { events, placement, runner } = options;
+  const resources = new VirtualResources(availableOn(snapshot, config.gpus), {
+    ...(config.maxJobs === undefined ? {} : { maxJobs: config.maxJobs }),
+    ...(placement === undefined ? {} : { placement }),
+  });
+  if (runner === undefined) {
+    await host.close();
+    return { name, snapshot, resources };
+  }
+  const link = await MachineLink.open(name, host, {
+    connect: () => connectMachine(entry, options),
+    remoteDir: config.remoteDir,
+    machineKey: machineKey(snapshot.identity),
+    batch: runner.batch.id,
+    loginEnvironment: entry.kind === 'ssh',
+    onAway: (reason) => {
+      setAway(name, true);
+      events.publish({ type: 'machine:away', at: Date.now(), machine: name, reason });
+    },
+    onBack: () => {
+      setAway(name, false);
+      events.publish({ type: 'machine:back', at: Date.now(), machine: name });
+    },
+    onWarning: (message) => events.publish({ type: 'machine:warned', at: Date.now(), machine: name, message }),
+  });
+  const { startSpacingMs, setup, env } = config;
+  return {
+    name,
+    snapshot,
+    resources,
+    runner: new MachineRunner(link, { ...runner, events, startSpacingMs, setup, env }),
+  };
+}
+
+/** What of a snapshot our jobs may have: GPUs that cannot be placed on, or that we may not use, are left out. */
+export function availableOn(snapshot: MachineSnapshot, gpusAllowed: readonly number[] | undefined): AvailableResources {
+  return {
+    cpuCores: snapshot.cpuCores,
+    cpuCoresInUse: snapshot.cpuCoresInUse,
+    memoryFreeMiB: snapshot.memoryFreeMiB,
+    gpus: snapshot.gpus
+      .filter((gpu) => gpu.unplaceable === undefined && (gpusAllowed?.includes(gpu.index) ?? true))
+      .map(({ index, memoryFreeMiB, utilization }) => ({ index, memoryFreeMiB, utilizationInUse: utilization })),
+  };
+}

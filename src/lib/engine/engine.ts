@@ -1,0 +1,132 @@
+/**
+ * The engine: matches waiting jobs with free capacity. It knows the two ports and nothing else.
+ *
+ * One round: each waiting job in order is reserved (capacity is taken, or it has to wait), claimed in the store (another
+ * engine may have been first: the capacity goes back), and started. Jobs need not fit in order: one that has to wait
+ * holds up none behind it. A round runs when jobs come, when capacity comes, and at the start.
+ */
+import type { Job, JobId, JobOutcome } from '../domain/job.ts';
+import type { ExecutionBackend, JobStore, Refusal, RunningAttempt } from '../domain/ports.ts';
+import { requestKey } from '../domain/resources.ts';
+
+/** What an engine tells. */
+export interface EngineOptions {
+  /** A job can never be placed; it ends as `never-fits`. */
+  readonly onNeverFits?: (job: Job, refusal: Refusal) => void;
+  /** An attempt is over, as the store has it now. */
+  readonly onEnded?: (job: Job, outcome: JobOutcome) => void;
+}
+
+/** Runs the jobs of a store on a backend. */
+export class Engine {
+  readonly #store: JobStore;
+  readonly #backend: ExecutionBackend;
+  readonly #options: EngineOptions;
+  readonly #running = new Map<JobId, RunningAttempt>();
+  #isStopped = false;
+  #round: Promise<void> | undefined;
+  #again = false;
+  #settle: () => void = () => {};
+
+  constructor(store: JobStore, backend: ExecutionBackend, options: EngineOptions = {}) {
+    this.#store = store;
+    this.#backend = backend;
+    this.#options = options;
+  }
+
+  /** Runs until no job waits and none runs, or, once stopped, until none runs. */
+  async run(): Promise<void> {
+    const stopHearing = [
+      this.#store.onPending(() => this.#look()),
+      this.#backend.onCapacity(() => this.#look()),
+    ];
+    const over = new Promise<void>((resolve) => {
+      this.#settle = resolve;
+    });
+    this.#look();
+    await over;
+    for (const stop of stopHearing) stop();
+  }
+
+  /** How many attempts are under way. */
+  get runningCount(): number {
+    return this.#running.size;
+  }
+
+  /** Starts nothing more. */
+  stop(): void {
+    this.#isStopped = true;
+    this.#settleIfOver();
+  }
+
+  /** Starts nothing more and ends what runs. */
+  cancelAll(reason: string): void {
+    this.#isStopped = true;
+    for (const attempt of this.#running.values()) attempt.cancel(reason);
+    this.#settleIfOver();
+  }
+
+  /** Lets `run` return while attempts are under way; they run on where they are. */
+  leave(): void {
+    this.#isStopped = true;
+    this.#settle();
+  }
+
+  #look(): void {
+    if (this.#round !== undefined) {
+      this.#again = true;
+      return;
+    }
+    this.#round = this.#place().finally(() => {
+      this.#round = undefined;
+      if (this.#again) {
+        this.#again = false;
+        this.#look();
+      } else {
+        this.#settleIfOver();
+      }
+    });
+  }
+
+  async #place(): Promise<void> {
+    const refused = new Set<string>();
+    for (const job of this.#store.pending()) {
+      if (this.#isStopped || refused.size >= this.#store.waitingKinds) return;
+      const kind = requestKey(job.request);
+      if (refused.has(kind)) continue;
+      const placed = this.#backend.reserve(job);
+      if (placed.type === 'reserved') {
+        const attempt = await this.#store.claim(job.id);
+        if (attempt === undefined) this.#backend.release(placed);
+        else this.#watch(job, this.#backend.start(job, attempt, placed));
+      } else if (placed.everFits) {
+        refused.add(kind);
+      } else {
+        await this.#giveUp(job, placed);
+      }
+    }
+  }
+
+  #watch(job: Job, running: RunningAttempt): void {
+    this.#running.set(job.id, running);
+    void running.ended.then(async (outcome) => {
+      this.#running.delete(job.id);
+      await this.#store.finish(running.attempt, outcome);
+      this.#options.onEnded?.(job, outcome);
+      this.#look();
+    });
+  }
+
+  async #giveUp(job: Job, refusal: Refusal): Promise<void> {
+    const attempt = await this.#store.claim(job.id);
+    if (attempt === undefined) return;
+    const reason = 'no machine can ever hold it';
+    await this.#store.finish(attempt, { type: 'never-fits', reason });
+    this.#options.onNeverFits?.(job, refusal);
+  }
+
+  #settleIfOver(): void {
+    if (this.#round !== undefined || this.#running.size > 0) return;
+    if (this.#isStopped || this.#store.waitingKinds === 0) this.#settle();
+  }
+}

@@ -1,0 +1,44 @@
+/** Finds the attempts that an earlier controller of the same batch left on a machine. */
+import { type JobId, jobId } from '../domain/job.ts';
+import type { MachineName } from '../domain/machine.ts';
+import type { FoundAttempt } from '../domain/ports.ts';
+import type { RequestShell } from '../remote/remote-shell.ts';
+import { shellQuote } from '../util/shell-quote.ts';
+
+/**
+ * Lists the attempts below a batch's folder of runs. One that never started is kept from ever starting, by the same
+ * mkdir that its wrapper would have begun with. Folders that do not say whose they are, are left alone.
+ */
+export async function discoverAttempts(
+  machine: MachineName,
+  shell: RequestShell,
+  runs: string,
+): Promise<readonly FoundAttempt[]> {
+  const { output } = await shell.text(
+    `for a in ${shellQuote(runs)}/*/*; do
+  [ -d "$a" ] || continue
+  if mkdir "$a/started" 2>/dev/null; then state=unstarted; elif [ -e "$a/exit" ]; then state=ended; else state=running; fi
+  request=; { read -r request <"$a/request"; } 2>/dev/null
+  printf '%s %s %s\\n' "$state" "\${a##*/}" "$request"
+done`,
+    16 * 1024 * 1024,
+  );
+  return output.split('\n').flatMap((line) => {
+    const [, state, number, request] = /^(unstarted|running|ended) (\d{1,9}) (.*)$/.exec(line) ?? [];
+    if (state === undefined || number === undefined || request === undefined) return [];
+    const job = jobOf(request);
+    if (job === undefined) return [];
+    return [{ attempt: { job, number: Number(number) }, machine, state: state as FoundAttempt['state'] }]; // one of the pattern's three
+  });
+}
+
+function jobOf(request: string): JobId | undefined {
+  try {
+    const parsed: unknown = JSON.parse(request);
+    if (typeof parsed !== 'object' || parsed === null || !('job' in parsed)) return undefined;
+    const name = parsed.job;
+    return typeof name === 'string' && name !== "" ? jobId(name) : undefined;
+  } catch {
+    return undefined;
+  }
+}

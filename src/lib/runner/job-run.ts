@@ -1,0 +1,277 @@
+/**
+ * The life of one attempt on one machine, from its source tree to its published result.
+ *
+ *     sending -> starting -> running -> collecting -> published
+ *        \           \          \            \
+ *         `-----------`----------`------------`--> not published (transfer-failed, lost, cancelled before its start)
+ *
+ * The processes are gone when `collecting` begins: `freed` settles then, since the next job may start while this one's
+ * results are on their way home.
+ */
+import type { Attempt, Job, JobOutcome } from '../domain/job.ts';
+import type { JobEnded, SchedulerEvent } from '../domain/events.ts';
+import type { RunningAttempt } from '../domain/ports.ts';
+import { fetchFiles } from '../files/fetch.ts';
+import type { EventStream } from '../util/event-stream.ts';
+import { shellQuote } from '../util/shell-quote.ts';
+import type { MachineLink } from './machine-link.ts';
+import type { OutputReader } from './output-reader.ts';
+import type { ResultFiles } from './result-files.ts';
+import type { AttemptPlace, AttemptReport, StartCall } from './supervisor.ts';
+
+/** What a run needs besides its job. */
+export interface JobRunContext {
+  readonly link: MachineLink;
+  readonly reader: OutputReader;
+  readonly events: EventStream<SchedulerEvent>;
+  readonly place: AttemptPlace;
+  readonly call: StartCall;
+  /** Makes sure that the job's source tree is on the machine. Resolves to the bytes sent for it. */
+  readonly sendTree: () => Promise<number>;
+  /** Where the result goes; undefined when nothing is kept. */
+  readonly results: ResultFiles | undefined;
+  /** Hears the output as it comes, besides the result files. */
+  readonly onOutput: ((stream: 'out' | 'err', chunk: Buffer) => void) | undefined;
+  /** What the manifest says besides what the run itself knows. */
+  readonly manifestOf: (ended: JobEnded, details: RunDetails) => object;
+  readonly cudaVisibleDevices: string | undefined;
+  readonly gpus: readonly number[];
+  readonly killGraceMs: number;
+  /** Removes attempt folders whose results are home. */
+  readonly removeFolder: (place: AttemptPlace) => void;
+  readonly now: () => number;
+}
+
+/** What only the manifest tells. */
+export interface RunDetails {
+  readonly outBytes: number;
+  readonly errBytes: number;
+  readonly files: number;
+  readonly tree: string;
+  readonly warnings: readonly string[];
+}
+
+type EndReport = Extract<AttemptReport, { type: 'ended' }>;
+
+/** One attempt under way. */
+export class JobRun implements RunningAttempt {
+  readonly ended: Promise<JobOutcome>;
+  /** Settles when the command and all that it left behind are gone, or were never there. */
+  readonly freed: Promise<void>;
+  /** Settles when the command has started, or never will. */
+  readonly started: Promise<void>;
+  readonly #job: Job;
+  readonly #context: JobRunContext;
+  #markFreed: () => void = () => {};
+  #markStarted: () => void = () => {};
+  #startedAt: number | undefined;
+  #cancelReason: string | undefined;
+  #isHandedOver = false;
+  #sentBytes = 0;
+
+  constructor(
+    job: Job,
+    readonly attempt: Attempt,
+    context: JobRunContext,
+    options: { readonly adopt: boolean },
+  ) {
+    this.#job = job;
+    this.#context = context;
+    this.freed = new Promise((resolve) => {
+      this.#markFreed = resolve;
+    });
+    this.started = new Promise((resolve) => {
+      this.#markStarted = resolve;
+    });
+    this.ended = this.#live(options.adopt)
+      .catch((error: unknown): JobOutcome => ({ type: 'transfer-failed', reason: (error as Error).message }))
+      .finally(() => {
+        context.results?.close();
+        context.link.forget(context.place);
+        context.reader.forget(context.place);
+        this.#markStarted();
+        this.#markFreed();
+      });
+  }
+
+  cancel(reason: string): void {
+    if (this.#cancelReason !== undefined) return;
+    this.#cancelReason = reason;
+    if (this.#isHandedOver) this.#context.link.cancel(this.#context.place, this.#context.killGraceMs);
+  }
+
+  async #live(adopt: boolean): Promise<JobOutcome> {
+    const { link, place, call } = this.#context;
+    if (!adopt) {
+      try {
+        this.#sentBytes = await this.#context.sendTree();
+      } catch (error) {
+        return this.#over({ type: 'transfer-failed', reason: (error as Error).message });
+      }
+    }
+    if (this.#cancelReason !== undefined) return this.#over({ type: 'cancelled', reason: this.#cancelReason });
+    const report = await new Promise<AttemptReport>((resolve) => {
+      const hear = (heard: AttemptReport) => {
+        if (heard.type === 'started') this.#onStarted();
+        else resolve(heard);
+      };
+      this.#isHandedOver = true;
+      if (adopt) link.adopt(place, hear);
+      else link.start(place, call, hear);
+    });
+    this.#markFreed();
+    switch (report.type) {
+      case 'ended':
+        return await this.#collect(report);
+      case 'failed':
+        return this.#over({ type: 'transfer-failed', reason: report.reason });
+      case 'refused':
+        return this.#over({ type: 'lost', reason: 'its folder on the machine belongs to another controller' });
+      case 'unstarted':
+        return this.#over({ type: 'lost', reason: 'the connection went before it was started' });
+      case 'lost':
+        return this.#over({ type: 'lost', reason: 'its processes are gone without an exit record' });
+      case 'started':
+        throw new Error('Internal error: a start is no end');
+    }
+  }
+
+  #onStarted(): void {
+    if (this.#startedAt !== undefined) return;
+    const { link, reader, results, onOutput, place, events, gpus, cudaVisibleDevices } = this.#context;
+    const at = this.#context.now();
+    this.#startedAt = at;
+    results?.openOutputs();
+    const sink = (stream: 'out' | 'err') => (chunk: Buffer) => {
+      results?.append(stream, chunk);
+      onOutput?.(stream, chunk);
+    };
+    reader.follow(place, { out: sink('out'), err: sink('err') });
+    const { id, name, line, command, request } = this.#job;
+    events.publish({
+      type: 'job:started',
+      at,
+      job: id,
+      name,
+      line,
+      command,
+      machine: link.name,
+      attempt: this.attempt.number,
+      gpus,
+      request,
+      ...(cudaVisibleDevices === undefined ? {} : { cudaVisibleDevices }),
+    });
+    this.#markStarted();
+  }
+
+  async #collect(report: EndReport): Promise<JobOutcome> {
+    this.#onStarted(); // an attempt adopted after its end was never heard to start
+    const { link, reader, results, place } = this.#context;
+    const exited: JobOutcome =
+      this.#cancelReason === undefined
+        ? { type: 'exited', exitCode: report.exitCode }
+        : { type: 'cancelled', reason: this.#cancelReason };
+    let ended: JobEnded;
+    let fetched = { files: 0, bytes: 0, warnings: [] as readonly string[] };
+    try {
+      const { outBytes, errBytes } = await reader.finish(place, report);
+      const wanted = this.#job.copyBackwards;
+      if (results !== undefined && report.hasFiles && wanted.length > 0) {
+        fetched = await link.retrying(async (session) => {
+          const into = results.makePartialFolder();
+          const attemptFolder = `${session.folders.runs}/${place.folder}/${place.number}`;
+          return await fetchFiles(link.name, await session.files(), { attemptFolder, paths: wanted, into });
+        });
+        results.publishFolder(true);
+      } else if (wanted.length > 0) {
+        results?.publishFolder(false);
+      }
+      const { files, warnings } = fetched;
+      ended = this.#endedEvent(exited, report, outBytes + errBytes + fetched.bytes);
+      const details = { outBytes, errBytes, files, tree: this.#context.call.tree, warnings };
+      results?.publishManifest(this.#context.manifestOf(ended, details));
+      this.#context.removeFolder(place);
+    } catch (error) {
+      results?.dropPartialFolder();
+      const reason = `${(error as Error).message}; its files stay on ${link.name}`;
+      return this.#over({ type: 'transfer-failed', reason, exitCode: report.exitCode }, report);
+    }
+    for (const message of fetched.warnings) {
+      const { id, name, line } = this.#job;
+      this.#context.events.publish({ type: 'job:warned', at: ended.at, job: id, name, line, message });
+    }
+    this.#context.events.publish(ended);
+    return exited;
+  }
+
+  /** Ends the attempt without a result. */
+  #over(outcome: JobOutcome, report?: EndReport): JobOutcome {
+    this.#context.events.publish(this.#endedEvent(outcome, report, 0));
+    return outcome;
+  }
+
+  #endedEvent(outcome: JobOutcome, report: EndReport | undefined, returnedBytes: number): JobEnded {
+    const { id, name, line, command } = this.#job;
+    return {
+      type: 'job:ended',
+      at: this.#context.now(),
+      job: id,
+      name,
+      line,
+      command,
+      machine: this.#context.link.name,
+      attempt: this.attempt.number,
+      outcome,
+      ...(this.#startedAt === undefined ? {} : { startedAt: this.#startedAt }),
+      durationMs: report?.durationMs ?? 0,
+      sentBytes: this.#sentBytes,
+      returnedBytes,
+      leftBehind: report?.leftBehind ?? 0,
+    };
+  }
+}
+
+/** The shell text that bash runs: the machine's `setup` line first, where there is one, then the command as it stands. */
+export function jobScript(command: string, setup: string | undefined): string {
+  return setup === undefined ? command : `${setup}\n${command}`;
+}
+
+/** Removes attempt folders in groups: one `rm` for all that came in within a moment. */
+export class FolderRemover {
+  readonly #link: MachineLink;
+  readonly #places: AttemptPlace[] = [];
+  #removing: Promise<void> | undefined;
+
+  constructor(link: MachineLink) {
+    this.#link = link;
+  }
+
+  /** Takes note of a folder whose results are home. */
+  add(place: AttemptPlace): void {
+    this.#places.push(place);
+    this.#removing ??= this.#removeSoon();
+  }
+
+  /** Settles when nothing waits any more. */
+  async done(): Promise<void> {
+    while (this.#removing !== undefined) await this.#removing;
+  }
+
+  async #removeSoon(): Promise<void> {
+    try {
+      while (this.#places.length > 0) {
+        const places = this.#places.splice(0, 100);
+        await this.#link.retrying(async (session) => {
+          const files = await session.files();
+          const folders = places.map((p) => shellQuote(`${session.folders.runs}/${p.folder}/${p.number}`));
+          const parents = places.map((p) => shellQuote(`${session.folders.runs}/${p.folder}`));
+          await files.run(`rm -rf ${folders.join(' ')}; rmdir ${parents.join(' ')} 2>/dev/null`);
+        });
+      }
+    } catch {
+      // the machine is gone for good: a later clean-up finds the folders
+    } finally {
+      this.#removing = undefined;
+    }
+  }
+}

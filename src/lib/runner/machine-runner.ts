@@ -1,0 +1,227 @@
+/**
+ * The runner of one machine: takes attempts, starts them one after the other with a pause between two starts, and tells
+ * of their starts and ends.
+ */
+import type { SchedulerEvent } from '../domain/events.ts';
+import type { Attempt, Job } from '../domain/job.ts';
+import type { MachineName } from '../domain/machine.ts';
+import type { FoundAttempt } from '../domain/ports.ts';
+import type { Allocation } from '../domain/resources.ts';
+import { sendTree } from '../files/send.ts';
+import type { SourceTree } from '../files/source-tree.ts';
+import type { EventStream } from '../util/event-stream.ts';
+import { discoverAttempts } from './discover.ts';
+import { jobFolder } from './job-folder.ts';
+import { FolderRemover, JobRun, jobScript } from './job-run.ts';
+import type { MachineLink } from './machine-link.ts';
+import { type BatchFacts, manifestOf } from './manifest.ts';
+import { OutputReader } from './output-reader.ts';
+import { ResultFiles } from './result-files.ts';
+
+/** Where a run's results go and what it takes along. */
+export interface RunnerOptions {
+  readonly events: EventStream<SchedulerEvent>;
+  /** Names the batch in the jobs' environment and manifests. */
+  readonly batch: BatchFacts;
+  /** Results folder; undefined when nothing is kept. */
+  readonly resultsFolder: string | undefined;
+  /** The source tree of a job. */
+  readonly treeOf: (job: Job) => Promise<SourceTree>;
+  /** Least time between two starts. @default 5 */
+  readonly startSpacingMs?: number;
+  /** Shell text run before each command. */
+  readonly setup?: string | undefined;
+  /** Variables that every job on this machine gets. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** How often growing output is fetched. @default 400 */
+  readonly outputPollMs?: number;
+  /** How long a job may take to end after TERM before KILL. @default 5000 */
+  readonly killGraceMs?: number;
+  /** How long to wait for a reserved GPU's memory after its job. @default 10000 */
+  readonly gpuWaitMs?: number;
+  /** Hears all output as it comes. */
+  readonly onOutput?: ((job: Job, stream: 'out' | 'err', chunk: Buffer) => void) | undefined;
+  /** @default Date.now */
+  readonly now?: () => number;
+}
+
+/** How much a GPU's free memory may stay below what it was, for drivers that keep a little: MiB. */
+const GPU_MEMORY_TOLERANCE_MIB = 64;
+
+/** Starts jobs on one machine, spaced in time. */
+export class MachineRunner {
+  readonly name: MachineName;
+  readonly #link: MachineLink;
+  readonly #options: RunnerOptions;
+  readonly #reader: Promise<OutputReader>;
+  readonly #remover: FolderRemover;
+  readonly #treesThere = new Map<string, Promise<number>>();
+  #nextStartAt = 0;
+
+  constructor(link: MachineLink, options: RunnerOptions) {
+    this.name = link.name;
+    this.#link = link;
+    this.#options = options;
+    this.#remover = new FolderRemover(link);
+    this.#reader = link.session().then(
+      (session) =>
+        new OutputReader(
+          async () => (await link.session()).output,
+          session.folders.runs,
+          options.outputPollMs,
+        ),
+    );
+    this.#reader.catch(() => {}); // whoever queues hears
+  }
+
+  /** Takes an attempt. Its start waits its turn; the returned run tells the rest. */
+  async queueUp(job: Job, attempt: Attempt, allocation: Allocation): Promise<JobRun> {
+    return await this.#run(job, attempt, allocation, false);
+  }
+
+  /** Takes over an attempt that an earlier controller started. */
+  async adopt(job: Job, attempt: Attempt, allocation: Allocation): Promise<JobRun> {
+    return await this.#run(job, attempt, allocation, true);
+  }
+
+  /** Finds what an earlier controller of the same batch left on this machine. */
+  async discover(): Promise<readonly FoundAttempt[]> {
+    return await this.#link.retrying(async (session) =>
+      discoverAttempts(this.name, await session.files(), session.folders.runs),
+    );
+  }
+
+  /** Hears of each command that has started. */
+  onStarted(listener: (jobName: string) => void): () => void {
+    return this.#options.events.on('job:started', (event) => {
+      if (event.machine === this.name) listener(event.name);
+    });
+  }
+
+  /** Hears of each attempt that is over. */
+  onEnded(listener: (jobName: string) => void): () => void {
+    return this.#options.events.on('job:ended', (event) => {
+      if (event.machine === this.name) listener(event.name);
+    });
+  }
+
+  /**
+   * Waits until the GPUs that a job had for itself have their memory back, and says so when they do not in time.
+   * `freeMiBBefore`: what each had free before any job of ours.
+   */
+  async waitForGpuMemory(
+    gpus: readonly { readonly gpu: number; readonly freeMiBBefore: number }[],
+  ): Promise<void> {
+    const { gpuWaitMs = 10_000, now = Date.now, events } = this.#options;
+    if (gpus.length === 0 || !this.#link.isUp) return;
+    const began = now();
+    const wanted = gpus.map(({ gpu, freeMiBBefore }) => ({
+      gpu,
+      freeMiB: Math.max(0, freeMiBBefore - GPU_MEMORY_TOLERANCE_MIB),
+    }));
+    const session = await this.#link.session();
+    const result = await session.supervisor.waitForGpuMemory(wanted, gpuWaitMs);
+    if (result.type === 'free') return;
+    const before = gpus.find(({ gpu }) => gpu === result.gpu)?.freeMiBBefore ?? result.freeMiB;
+    events.publish({
+      type: 'gpu:still-held',
+      at: now(),
+      machine: this.name,
+      gpu: result.gpu,
+      heldMiB: Math.max(0, before - result.freeMiB),
+      waitedMs: now() - began,
+    });
+  }
+
+  /** Lets go of the machine, when what is on its way has come. Jobs there run on. */
+  async close(): Promise<void> {
+    await this.#reader.then(
+      (reader) => reader.close(),
+      () => {},
+    );
+    if (this.#link.isUp) {
+      await this.#remover.done();
+      await this.#link
+        .session()
+        .then((session) => session.removeBatchFolder())
+        .catch(() => {}); // it goes away at this moment: nothing is lost with an empty folder
+    }
+    await this.#link.close();
+  }
+
+  async #run(job: Job, attempt: Attempt, allocation: Allocation, adopt: boolean): Promise<JobRun> {
+    const { batch, resultsFolder, events, env = {}, setup, onOutput, killGraceMs = 5000 } = this.#options;
+    const { now = Date.now, treeOf } = this.#options;
+    const tree = await treeOf(job);
+    const reader = await this.#reader;
+    if (!adopt) await this.#turnToStart();
+    const cudaVisibleDevices =
+      job.request.gpus > 0 && !job.request.reserveMachine ? allocation.gpus.join(',') : undefined;
+    const run = new JobRun(
+      job,
+      attempt,
+      {
+        link: this.#link,
+        reader,
+        events,
+        place: { folder: jobFolder(job.name), number: attempt.number },
+        call: {
+          tree: tree.id,
+          env: {
+            ...env,
+            ...(cudaVisibleDevices === undefined ? {} : { CUDA_VISIBLE_DEVICES: cudaVisibleDevices }),
+            CUDA_DEVICE_ORDER: 'PCI_BUS_ID',
+            JOB_NAME: job.name,
+            JOB_ID: `${batch.id}/${job.id}`,
+            JOB_ATTEMPT: String(attempt.number),
+            MACHINE_NAME: this.name,
+          },
+          request: { ...job.request, gpuIndexes: allocation.gpus, job: job.name, batch: batch.id },
+          script: jobScript(job.command, setup),
+          back: job.copyBackwards === 'changed' ? 'changed' : job.copyBackwards.length > 0 ? 'named' : 'none',
+        },
+        sendTree: () => this.#sendTree(tree),
+        results: resultsFolder === undefined ? undefined : new ResultFiles(resultsFolder, job.name),
+        onOutput: onOutput === undefined ? undefined : (stream, chunk) => onOutput(job, stream, chunk),
+        manifestOf: (ended, details) => manifestOf(job, allocation, ended, details, batch),
+        cudaVisibleDevices,
+        gpus: job.request.gpus > 0 ? allocation.gpus : [],
+        killGraceMs,
+        removeFolder: (place) => this.#remover.add(place),
+        now,
+      },
+      { adopt },
+    );
+    return run;
+  }
+
+  /** Waits until `startSpacingMs` have passed since the start before. */
+  async #turnToStart(): Promise<void> {
+    const { startSpacingMs = 5, now = Date.now } = this.#options;
+    const at = Math.max(now(), this.#nextStartAt);
+    this.#nextStartAt = at + startSpacingMs;
+    const waitMs = at - now();
+    if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs));
+  }
+
+  /** Sends a tree once; every job that needs it waits for the same sending. Resolves to what this call made cross. */
+  async #sendTree(tree: SourceTree): Promise<number> {
+    if (tree.id === '') return 0;
+    const there = this.#treesThere.get(tree.id);
+    if (there !== undefined) {
+      await there;
+      return 0;
+    }
+    const sending = this.#link.retrying(async (session) => {
+      const { sentBytes } = await sendTree(session.host, await session.files(), session.folders.trees, tree);
+      const { events, now = Date.now } = this.#options;
+      const { id, files, bytes } = tree;
+      events.publish({ type: 'tree:sent', at: now(), machine: this.name, tree: id, files, bytes, sentBytes });
+      return sentBytes;
+    });
+    this.#treesThere.set(tree.id, sending);
+    // The next job may try again: a full disk may have been cleared.
+    sending.catch(() => this.#treesThere.delete(tree.id));
+    return await sending;
+  }
+}

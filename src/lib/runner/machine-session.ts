@@ -1,0 +1,131 @@
+/**
+ * What we hold open on one machine over one connection: the supervisor, a shell for output, a shell for files. A session
+ * ends with its connection; the machine's link then makes another.
+ */
+import { RemoteError } from '../domain/errors.ts';
+import { readLoginEnvironment } from '../remote/login-environment.ts';
+import type { RemoteHost } from '../remote/remote-host.ts';
+import { RequestShell } from '../remote/remote-shell.ts';
+import { shellQuote } from '../util/shell-quote.ts';
+import { type AttemptPlace, type AttemptReport, type MachineFolders, Supervisor } from './supervisor.ts';
+
+/** Where a session works and what it does there. */
+export interface SessionOptions {
+  /** Folder for everything of ours. @default `~/.cache/ssh-scheduler` */
+  readonly remoteDir?: string | undefined;
+  /** Tells machines that share a home folder apart: letters and digits. */
+  readonly machineKey: string;
+  /** Names the batch's folder. */
+  readonly batch: string;
+  /** Whether jobs get the user's login environment; the built-in machine's jobs have the caller's own. */
+  readonly loginEnvironment: boolean;
+  readonly onReport: (place: AttemptPlace, report: AttemptReport) => void;
+  /** Something about the machine that a person should know. */
+  readonly onWarning: (message: string) => void;
+}
+
+/** The open shells on one machine. */
+export class MachineSession {
+  readonly #files: Promise<RequestShell>;
+  #filesBroken: () => boolean = () => false;
+
+  /**
+   * Opens a session: makes our folders there and starts the supervisor.
+   * @throws RemoteError when the machine lacks bash or tar, or our folder cannot be made.
+   */
+  static async open(host: RemoteHost, options: SessionOptions): Promise<MachineSession> {
+    const environment = options.loginEnvironment ? readLoginEnvironment(host) : undefined;
+    environment?.catch(() => {}); // awaited below; the shells may fail first
+    const output = await RequestShell.open(host);
+    const folders = await prepareFolders(host, output, options);
+    const supervisor = await Supervisor.open(host, folders, options.onReport);
+    if (environment !== undefined) {
+      const { exports, problem } = await environment;
+      if (problem !== undefined) options.onWarning(problem);
+      supervisor.setJobEnvironment(exports);
+    }
+    return new MachineSession(host, output, supervisor, folders);
+  }
+
+  private constructor(
+    readonly host: RemoteHost,
+    /** For output alone, so that a large result does not hold live output up. */
+    readonly output: RequestShell,
+    readonly supervisor: Supervisor,
+    readonly folders: MachineFolders,
+  ) {
+    this.#files = RequestShell.open(host);
+    this.#files.then(
+      (shell) => {
+        this.#filesBroken = () => shell.isBroken;
+      },
+      () => {
+        this.#filesBroken = () => true;
+      },
+    );
+  }
+
+  /** One of the shells is gone, so the session has to be made anew. */
+  get isBroken(): boolean {
+    return this.output.isBroken || this.#filesBroken();
+  }
+
+  /** For files and folders. */
+  files(): Promise<RequestShell> {
+    return this.#files;
+  }
+
+  /** Removes an empty rest of this batch's folder: what still holds a job stays. */
+  async removeBatchFolder(): Promise<void> {
+    const shell = await this.#files;
+    const runs = shellQuote(this.folders.runs);
+    await shell.run(`rmdir ${runs}/* ${runs} 2>/dev/null`);
+  }
+
+  async close(): Promise<void> {
+    this.supervisor.close();
+    this.output.close();
+    await this.#files.then(
+      (shell) => shell.close(),
+      () => {},
+    );
+  }
+}
+
+/** Trees that no batch has wanted for so long are removed when a session opens. */
+const TREE_KEPT_DAYS = 7;
+
+async function prepareFolders(
+  host: RemoteHost,
+  shell: RequestShell,
+  options: SessionOptions,
+): Promise<MachineFolders> {
+  const base = options.remoteDir === undefined ? '"$HOME/.cache/ssh-scheduler"' : remotePath(options.remoteDir);
+  const { exitCode, output } = await shell.text(`(
+for tool in bash tar; do command -v $tool >/dev/null 2>&1 || { echo "no $tool there"; exit 3; }; done
+base=${base}
+runs="$base/runs/${options.machineKey}/${options.batch}"
+mkdir -p "$base/trees" "$runs" 2>&1 && chmod 700 "$base" && cd "$base" 2>&1 || exit 4
+: >"$runs/.try" || { echo "cannot write to $runs"; exit 5; }
+if cp -a --reflink=auto "$runs/.try" "$runs/.try2" 2>/dev/null; then copy='cp -a --reflink=auto'; else copy='cp -a'; fi
+if find "$runs/.try" -cnewer / >/dev/null 2>&1; then newer=-cnewer; else newer=-newer; fi
+rm -f "$runs/.try" "$runs/.try2"
+find "$base/trees" -mindepth 1 -maxdepth 1 -mtime +${TREE_KEPT_DAYS} -exec rm -rf {} + 2>/dev/null
+printf 'ready\\n%s\\n%s\\n%s\\n' "$PWD" "$copy" "$newer")`);
+  const lines = output.split('\n');
+  const at = lines.lastIndexOf('ready');
+  const [where = '', copyCommand = '', newerTest = ''] = lines.slice(at + 1);
+  if (exitCode !== 0 || at < 0 || !where.startsWith('/')) {
+    throw new RemoteError(host.name, 'run', `${host.name}: ${lines[0] || 'cannot make our folder there'}`);
+  }
+  return {
+    runs: `${where}/runs/${options.machineKey}/${options.batch}`,
+    trees: `${where}/trees`,
+    copyCommand: copyCommand.includes('reflink') ? 'cp -a --reflink=auto' : 'cp -a',
+    newerTest: newerTest === '-cnewer' ? '-cnewer' : '-newer',
+  };
+}
+
+function remotePath(path: string): string {
+  return path.startsWith('~/') ? `"$HOME"/${shellQuote(path.slice(2))}` : shellQuote(path);
+}
