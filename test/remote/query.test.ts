@@ -116,7 +116,7 @@ describe('over ssh', () => {
     const options = { configFile: hosts.sshConfigPath, env: { ...process.env, SSH_AUTH_SOCK: '' } };
     const ask = async (name: string) => {
       await using host = await connectSsh(entry(name), options);
-      return queryMachine(host);
+      return await queryMachine(host);
     };
 
     const titan = await ask('titan');
