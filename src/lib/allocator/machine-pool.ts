@@ -2,7 +2,13 @@
 import { InsufficientResourcesError } from '../domain/errors.ts';
 import type { Attempt, Job, JobOutcome } from '../domain/job.ts';
 import type { MachineName, MachineSnapshot } from '../domain/machine.ts';
-import type { ExecutionBackend, FoundAttempt, Refusal, Reservation, RunningAttempt } from '../domain/ports.ts';
+import type {
+  ExecutionBackend,
+  FoundAttempt,
+  Refusal,
+  Reservation,
+  RunningAttempt,
+} from '../domain/ports.ts';
 import { type Allocation, type ResourceRequest, requestKey } from '../domain/resources.ts';
 import type { JobRun } from '../runner/job-run.ts';
 import type { MachineRunner } from '../runner/machine-runner.ts';
@@ -64,7 +70,10 @@ export class MachinePool implements ExecutionBackend {
 
   /** What is short on each machine for a request that none can ever hold. */
   explainEver(request: ResourceRequest): Refusal['shortfalls'] {
-    return this.machines.map(({ name, resources }) => ({ machine: name, shortfalls: resources.explainEver(request) }));
+    return this.machines.map(({ name, resources }) => ({
+      machine: name,
+      shortfalls: resources.explainEver(request),
+    }));
   }
 
   async discover(): Promise<readonly FoundAttempt[]> {
@@ -77,7 +86,11 @@ export class MachinePool implements ExecutionBackend {
     if (machine === undefined) throw new Error(`Internal error: ${found.machine} is not in this pool`);
     const held = this.#allocateIfFits(machine, job.request);
     const gpus = held?.allocation.gpus ?? [];
-    const run = runnerOf(machine).adopt(job, found.attempt, held?.allocation ?? { id: -1, request: job.request, gpus });
+    const run = runnerOf(machine).adopt(
+      job,
+      found.attempt,
+      held?.allocation ?? { id: -1, request: job.request, gpus },
+    );
     return this.#watch(job, found.attempt, held, run);
   }
 
@@ -95,7 +108,7 @@ export class MachinePool implements ExecutionBackend {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.machines.map(({ runner }) => runner?.close()));
+    await Promise.all(this.machines.map(async ({ runner }) => runner?.close()));
   }
 
   #watch(job: Job, attempt: Attempt, held: Held | undefined, starting: Promise<JobRun>): RunningAttempt {
@@ -159,7 +172,8 @@ export class MachinePool implements ExecutionBackend {
 
   #take(reservation: Reservation): Held {
     const held = this.#held.get(reservation);
-    if (held === undefined) throw new Error('Internal error: a reservation is given to start or release, once');
+    if (held === undefined)
+      throw new Error('Internal error: a reservation is given to start or release, once');
     this.#held.delete(reservation);
     return held;
   }

@@ -7,7 +7,7 @@ import type { SchedulerEvent } from '../domain/events.ts';
 import type { MachineName, MachineSnapshot } from '../domain/machine.ts';
 import type { AvailableResources, ResourceRequest } from '../domain/resources.ts';
 import type { MachineEntry } from '../machine/find-machines.ts';
-import { connectMachine, type ConnectOptions } from '../remote/connect.ts';
+import { type ConnectOptions, connectMachine } from '../remote/connect.ts';
 import { type QueryOptions, queryMachine } from '../remote/query.ts';
 import type { RemoteHost } from '../remote/remote-host.ts';
 import { machineKey } from '../runner/job-folder.ts';
@@ -42,7 +42,12 @@ interface Reached {
 export async function openPool(options: OpenPoolOptions): Promise<MachinePool> {
   const { events } = options;
   const tellUnreachable = (machine: MachineName, error: unknown) =>
-    events.publish({ type: 'machine:unreachable', at: Date.now(), machine, reason: (error as Error).message });
+    events.publish({
+      type: 'machine:unreachable',
+      at: Date.now(),
+      machine,
+      reason: (error as Error).message,
+    });
   const reached = (
     await Promise.all(
       options.machines.map((entry) =>
@@ -78,7 +83,8 @@ export async function openPool(options: OpenPoolOptions): Promise<MachinePool> {
   }
   for (const { name, snapshot, resources } of pool.machines) {
     const at = Date.now();
-    for (const message of snapshot.warnings) events.publish({ type: 'machine:warned', at, machine: name, message });
+    for (const message of snapshot.warnings)
+      events.publish({ type: 'machine:warned', at, machine: name, message });
     events.publish({
       type: 'machine:queried',
       at,
@@ -101,7 +107,11 @@ async function reach(entry: MachineEntry, options: OpenPoolOptions): Promise<Rea
   }
 }
 
-async function snapshotOf(entry: MachineEntry, host: RemoteHost, query: QueryOptions = {}): Promise<MachineSnapshot> {
+async function snapshotOf(
+  entry: MachineEntry,
+  host: RemoteHost,
+  query: QueryOptions = {},
+): Promise<MachineSnapshot> {
   if (entry.kind === 'ssh' || process.platform === 'linux') return await queryMachine(host, query);
   const { queryLocalMachine } = await import('../remote/local-query.ts');
   return await queryLocalMachine();
@@ -150,7 +160,8 @@ async function openMachine(
       setAway(name, false);
       events.publish({ type: 'machine:back', at: Date.now(), machine: name });
     },
-    onWarning: (message) => events.publish({ type: 'machine:warned', at: Date.now(), machine: name, message }),
+    onWarning: (message) =>
+      events.publish({ type: 'machine:warned', at: Date.now(), machine: name, message }),
   });
   const { startSpacingMs, setup, env } = config;
   return {
@@ -162,13 +173,20 @@ async function openMachine(
 }
 
 /** What of a snapshot our jobs may have: GPUs that cannot be placed on, or that we may not use, are left out. */
-export function availableOn(snapshot: MachineSnapshot, gpusAllowed: readonly number[] | undefined): AvailableResources {
+export function availableOn(
+  snapshot: MachineSnapshot,
+  gpusAllowed: readonly number[] | undefined,
+): AvailableResources {
   return {
     cpuCores: snapshot.cpuCores,
     cpuCoresInUse: snapshot.cpuCoresInUse,
     memoryFreeMiB: snapshot.memoryFreeMiB,
     gpus: snapshot.gpus
       .filter((gpu) => gpu.unplaceable === undefined && (gpusAllowed?.includes(gpu.index) ?? true))
-      .map(({ index, memoryFreeMiB, utilization }) => ({ index, memoryFreeMiB, utilizationInUse: utilization })),
+      .map(({ index, memoryFreeMiB, utilization }) => ({
+        index,
+        memoryFreeMiB,
+        utilizationInUse: utilization,
+      })),
   };
 }

@@ -80,7 +80,14 @@ export class BatchRun implements AsyncDisposable {
    * @throws UsageError with one clear message for the first kind of mistake found.
    */
   static async open(options: BatchOptions): Promise<BatchRun> {
-    const { file, defaults, cwd = process.cwd(), results = 'job_results', onWarning, dryRun = false } = options;
+    const {
+      file,
+      defaults,
+      cwd = process.cwd(),
+      results = 'job_results',
+      onWarning,
+      dryRun = false,
+    } = options;
     const { lines, warnings } = await readBatchFile({ path: file, defaults });
     const jobs = lines.map(({ job }) => job);
     const notes = [...warnings, ...(await checkShellSyntax(jobs, { path: file }))];
@@ -109,7 +116,15 @@ export class BatchRun implements AsyncDisposable {
    * @throws UsageError when a line can never run on any of them, with what is short on each.
    */
   async connect(): Promise<void> {
-    const { machines, defaults, placement, dryRun = false, cwd = process.cwd(), tuning = {}, onOutput } = this.#options;
+    const {
+      machines,
+      defaults,
+      placement,
+      dryRun = false,
+      cwd = process.cwd(),
+      tuning = {},
+      onOutput,
+    } = this.#options;
     const trees = new SourceTrees({ cwd, neverSend: [this.#results, ...machines.sensitivePaths] });
     const { ssh, query, ...limits } = tuning;
     const listing = trees.listAll(this.toRun);
@@ -153,7 +168,14 @@ export class BatchRun implements AsyncDisposable {
       skipped: this.skipped.length,
     });
     for (const { job, reason } of this.skipped) {
-      this.events.publish({ type: 'job:skipped', at: beganAt, job: job.id, name: job.name, line: job.line, reason });
+      this.events.publish({
+        type: 'job:skipped',
+        at: beganAt,
+        job: job.id,
+        name: job.name,
+        line: job.line,
+        reason,
+      });
     }
     const outcomes = new Map<string, JobOutcome>();
     if (this.toRun.length > 0) {
@@ -189,7 +211,12 @@ export class BatchRun implements AsyncDisposable {
       const placed = pool.reserve(job);
       if (placed.type === 'reserved') {
         reservations.push(placed);
-        return { type: 'starts', job, machine: placed.machine, gpus: job.request.gpus > 0 ? placed.gpus : [] };
+        return {
+          type: 'starts',
+          job,
+          machine: placed.machine,
+          gpus: job.request.gpus > 0 ? placed.gpus : [],
+        };
       }
       return placed.everFits
         ? { type: 'waits', job }
@@ -241,12 +268,16 @@ export class BatchRun implements AsyncDisposable {
     const [jobs] = impossible.values();
     const [first] = jobs ?? [];
     if (jobs === undefined || first === undefined) return;
-    const lines = jobs.length === 1 ? `line ${first.line}` : `${jobs.length} lines, first line ${first.line},`;
-    const hint = this.#options.onWarning === undefined ? [] : memoryHint(pool, this.#options.defaults.request);
+    const lines =
+      jobs.length === 1 ? `line ${first.line}` : `${jobs.length} lines, first line ${first.line},`;
+    const hint =
+      this.#options.onWarning === undefined ? [] : memoryHint(pool, this.#options.defaults.request);
     throw new UsageError(
-      [`${lines} can never run on these machines:`, ...reasonsOf(pool, first.request).map((r) => `  ${r}`), ...hint].join(
-        '\n',
-      ),
+      [
+        `${lines} can never run on these machines:`,
+        ...reasonsOf(pool, first.request).map((r) => `  ${r}`),
+        ...hint,
+      ].join('\n'),
     );
   }
 
@@ -264,7 +295,10 @@ export class BatchRun implements AsyncDisposable {
 function reasonsOf(pool: MachinePool, request: ResourceRequest): string[] {
   return pool
     .explainEver(request)
-    .map(({ machine, shortfalls }) => `${machine}: ${shortfalls.map((shortfall) => shortfall.message).join('; ')}`);
+    .map(
+      ({ machine, shortfalls }) =>
+        `${machine}: ${shortfalls.map((shortfall) => shortfall.message).join('; ')}`,
+    );
 }
 
 function countFits(pool: MachinePool, request: ResourceRequest): number {
@@ -284,7 +318,8 @@ function memoryHint(pool: MachinePool, request: ResourceRequest): string[] {
 
 /** Says that the default of `--gpu-utilization` is what keeps GPUs from being shared, when it is. */
 function utilizationHint(pool: MachinePool, request: ResourceRequest): string[] {
-  if (request.gpus === 0 || request.reserveGpu || request.gpuUtilization !== DEFAULT_REQUEST.gpuUtilization) return [];
+  if (request.gpus === 0 || request.reserveGpu || request.gpuUtilization !== DEFAULT_REQUEST.gpuUtilization)
+    return [];
   const now = countFits(pool, request);
   const without = countFits(pool, { ...request, gpuUtilization: 0.1 });
   if (without <= now) return [];

@@ -128,7 +128,10 @@ export interface JobNeverFits extends OfJob {
   readonly type: 'job:never-fits';
   readonly command: string;
   readonly request: ResourceRequest;
-  readonly shortfalls: readonly { readonly machine: MachineName; readonly shortfalls: readonly Shortfall[] }[];
+  readonly shortfalls: readonly {
+    readonly machine: MachineName;
+    readonly shortfalls: readonly Shortfall[];
+  }[];
 }
 
 export type SchedulerEvent =

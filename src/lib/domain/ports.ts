@@ -36,7 +36,10 @@ export interface Refusal {
   /** False when no machine could take it even with nothing of ours running. */
   readonly everFits: boolean;
   /** What is short on each machine. Empty while the job only has to wait, since nobody asks then. */
-  readonly shortfalls: readonly { readonly machine: MachineName; readonly shortfalls: readonly Shortfall[] }[];
+  readonly shortfalls: readonly {
+    readonly machine: MachineName;
+    readonly shortfalls: readonly Shortfall[];
+  }[];
 }
 
 /** An attempt that was handed to a backend. */

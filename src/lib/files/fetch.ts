@@ -60,7 +60,8 @@ export async function fetchFiles(
   const exitCode = await shell.run(packScript(request), async (chunk) => {
     bytes += chunk.length;
     if (refused !== undefined) return; // read on to the end, so that the shell stays usable, and drop it
-    if (!unpack.write(Buffer.from(chunk))) await Promise.race([once(unpack, 'drain'), closed]).catch(() => {});
+    if (!unpack.write(Buffer.from(chunk)))
+      await Promise.race([once(unpack, 'drain'), closed]).catch(() => {});
   });
   if (bytes > 0) {
     unpack.end();
@@ -68,7 +69,8 @@ export async function fetchFiles(
   }
   if (refused !== undefined) throw fail(refused.message, refused);
   if (exitCode === 66) warnings.push('a path named in --copy-backwards does not exist');
-  else if (exitCode !== 0) throw fail(`tar there ended with ${exitCode} (disk full, or a file that cannot be read?)`);
+  else if (exitCode !== 0)
+    throw fail(`tar there ended with ${exitCode} (disk full, or a file that cannot be read?)`);
   return { files, bytes, warnings };
 }
 
@@ -78,9 +80,14 @@ function packScript(request: FetchRequest): string {
     return `cd ${work} && tar -cf - --no-recursion --null -T ../changed 2>/dev/null`;
   }
   // Unquoted with an empty IFS: patterns are expanded, but never split and never evaluated.
-  const lines = request.paths.map((path, i) => `p${i}=${shellQuote(path.startsWith('/') ? path : `./${path}`)}`);
+  const lines = request.paths.map(
+    (path, i) => `p${i}=${shellQuote(path.startsWith('/') ? path : `./${path}`)}`,
+  );
   const expand = request.paths
-    .map((_, i) => `for f in $p${i}; do if [ -e "$f" ] || [ -L "$f" ]; then set -- "$@" "$f"; else missing=66; fi; done`)
+    .map(
+      (_, i) =>
+        `for f in $p${i}; do if [ -e "$f" ] || [ -L "$f" ]; then set -- "$@" "$f"; else missing=66; fi; done`,
+    )
     .join('\n');
   return [
     `(cd ${work} || exit 1`,

@@ -27,10 +27,12 @@ export async function sendTree(
   trees: string,
   tree: SourceTree,
 ): Promise<SendResult> {
-  const fail = (reason: string) => new RemoteError(host.name, 'send', `${host.name}: cannot send files: ${reason}`);
+  const fail = (reason: string) =>
+    new RemoteError(host.name, 'send', `${host.name}: cannot send files: ${reason}`);
   const place = `${trees}/${tree.id}`;
   // The time stamp tells a later clean-up when the tree was last wanted.
-  if ((await shell.run(`[ -d ${shellQuote(place)} ] && touch -c ${shellQuote(place)}`)) === 0) return { sentBytes: 0 };
+  if ((await shell.run(`[ -d ${shellQuote(place)} ] && touch -c ${shellQuote(place)}`)) === 0)
+    return { sentBytes: 0 };
   const partial = `${place}.${randomBytes(6).toString('hex')}.partial`;
   if (/["$`]/.test(partial)) throw fail(`the folder ${trees} there has a name that cannot be used`);
   const made = await shell.text(`mkdir ${shellQuote(partial)} 2>&1`);
@@ -86,7 +88,10 @@ async function packInto(group: TreeGroup, stdin: NodeJS.WritableStream): Promise
     throw error;
   }
   if ((await exited) !== 0) {
-    const lines = stderr.trim().split('\n').filter((line) => !line.includes('Exiting with failure'));
+    const lines = stderr
+      .trim()
+      .split('\n')
+      .filter((line) => !line.includes('Exiting with failure'));
     throw new Error(lines[0] ?? 'tar failed here');
   }
   stdin.end();

@@ -85,9 +85,11 @@ export async function listSourceTree(options: SourceTreeOptions): Promise<Source
   for (const [root, entries] of roots) {
     const unique = [...new Map(entries.map((entry) => [entry.path, entry])).values()];
     await queue.addAll(
-      unique.filter((entry) => entry.kind === 'file').map((entry) => async () => {
-        entry.digest = await digestFile(bytesPath(root, entry.path), entry.size);
-      }),
+      unique
+        .filter((entry) => entry.kind === 'file')
+        .map((entry) => async () => {
+          entry.digest = await digestFile(bytesPath(root, entry.path), entry.size);
+        }),
     );
     all.push(...unique);
     groups.push({ root, paths: unique.map((entry) => entry.path) });
@@ -166,7 +168,12 @@ async function add(root: string, path: string, entries: Entry[]): Promise<Entry[
   return 'file';
 }
 
-async function walk(root: string, folder: string, entries: Entry[], never: ReadonlySet<string>): Promise<void> {
+async function walk(
+  root: string,
+  folder: string,
+  entries: Entry[],
+  never: ReadonlySet<string>,
+): Promise<void> {
   const names = await readdir(folder === '' ? root : bytesPath(root, folder), { encoding: 'buffer' });
   for (const name of names.map((bytes) => bytes.toString('latin1')).sort()) {
     const path = folder === '' ? name : `${folder}/${name}`;
@@ -176,7 +183,10 @@ async function walk(root: string, folder: string, entries: Entry[], never: Reado
 }
 
 async function digestFile(path: Buffer, size: number): Promise<string> {
-  if (size < STREAM_FROM_BYTES) return createHash('sha256').update(await readFile(path)).digest('hex');
+  if (size < STREAM_FROM_BYTES)
+    return createHash('sha256')
+      .update(await readFile(path))
+      .digest('hex');
   const hash = createHash('sha256');
   for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer); // a file without encoding
   return hash.digest('hex');

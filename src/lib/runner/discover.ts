@@ -37,7 +37,7 @@ function jobOf(request: string): JobId | undefined {
     const parsed: unknown = JSON.parse(request);
     if (typeof parsed !== 'object' || parsed === null || !('job' in parsed)) return undefined;
     const name = parsed.job;
-    return typeof name === 'string' && name !== "" ? jobId(name) : undefined;
+    return typeof name === 'string' && name !== '' ? jobId(name) : undefined;
   } catch {
     return undefined;
   }

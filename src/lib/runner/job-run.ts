@@ -8,8 +8,9 @@
  * The processes are gone when `collecting` begins: `freed` settles then, since the next job may start while this one's
  * results are on their way home.
  */
-import type { Attempt, Job, JobOutcome } from '../domain/job.ts';
+
 import type { JobEnded, SchedulerEvent } from '../domain/events.ts';
+import type { Attempt, Job, JobOutcome } from '../domain/job.ts';
 import type { RunningAttempt } from '../domain/ports.ts';
 import { fetchFiles } from '../files/fetch.ts';
 import type { EventStream } from '../util/event-stream.ts';
@@ -109,7 +110,8 @@ export class JobRun implements RunningAttempt {
         return this.#over({ type: 'transfer-failed', reason: (error as Error).message });
       }
     }
-    if (this.#cancelReason !== undefined) return this.#over({ type: 'cancelled', reason: this.#cancelReason });
+    if (this.#cancelReason !== undefined)
+      return this.#over({ type: 'cancelled', reason: this.#cancelReason });
     const report = await new Promise<AttemptReport>((resolve) => {
       const hear = (heard: AttemptReport) => {
         if (heard.type === 'started') this.#onStarted();
@@ -126,7 +128,10 @@ export class JobRun implements RunningAttempt {
       case 'failed':
         return this.#over({ type: 'transfer-failed', reason: report.reason });
       case 'refused':
-        return this.#over({ type: 'lost', reason: 'its folder on the machine belongs to another controller' });
+        return this.#over({
+          type: 'lost',
+          reason: 'its folder on the machine belongs to another controller',
+        });
       case 'unstarted':
         return this.#over({ type: 'lost', reason: 'the connection went before it was started' });
       case 'lost':

@@ -28,7 +28,10 @@ const defaultBackoff = { firstMs: 500, longestMs: 30_000 };
 /** One machine's link. */
 export class MachineLink {
   readonly #options: LinkOptions;
-  readonly #attempts = new Map<string, { readonly place: AttemptPlace; readonly hear: (report: AttemptReport) => void }>();
+  readonly #attempts = new Map<
+    string,
+    { readonly place: AttemptPlace; readonly hear: (report: AttemptReport) => void }
+  >();
   #session: Promise<MachineSession>;
   #up: MachineSession | undefined;
   #closed = false;

@@ -63,14 +63,16 @@ export class MachineRunner {
     this.#link = link;
     this.#options = options;
     this.#remover = new FolderRemover(link);
-    this.#reader = link.session().then(
-      (session) =>
-        new OutputReader(
-          async () => (await link.session()).output,
-          session.folders.runs,
-          options.outputPollMs,
-        ),
-    );
+    this.#reader = link
+      .session()
+      .then(
+        (session) =>
+          new OutputReader(
+            async () => (await link.session()).output,
+            session.folders.runs,
+            options.outputPollMs,
+          ),
+      );
     this.#reader.catch(() => {}); // whoever queues hears
   }
 

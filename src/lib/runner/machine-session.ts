@@ -19,6 +19,8 @@ export interface SessionOptions {
   readonly batch: string;
   /** Whether jobs get the user's login environment; the built-in machine's jobs have the caller's own. */
   readonly loginEnvironment: boolean;
+  /** One job alone: its files and its output come over the same shell, which spares a channel. @default false */
+  readonly isForOneJob?: boolean;
   readonly onReport: (place: AttemptPlace, report: AttemptReport) => void;
   /** Something about the machine that a person should know. */
   readonly onWarning: (message: string) => void;
@@ -26,25 +28,37 @@ export interface SessionOptions {
 
 /** The open shells on one machine. */
 export class MachineSession {
-  readonly #files: Promise<RequestShell>;
+  readonly #options: SessionOptions;
+  #files: Promise<RequestShell> | undefined;
   #filesBroken: () => boolean = () => false;
 
   /**
-   * Opens a session: makes our folders there and starts the supervisor.
+   * Opens a session: makes our folders there and starts the supervisor, all at once.
    * @throws RemoteError when the machine lacks bash or tar, or our folder cannot be made.
    */
   static async open(host: RemoteHost, options: SessionOptions): Promise<MachineSession> {
+    const output = RequestShell.open(host);
+    const folders = output.then((shell) => prepareFolders(host, shell, options));
+    const supervisor = Supervisor.open(host, folders, options.onReport);
     const environment = options.loginEnvironment ? readLoginEnvironment(host) : undefined;
-    environment?.catch(() => {}); // awaited below; the shells may fail first
-    const output = await RequestShell.open(host);
-    const folders = await prepareFolders(host, output, options);
-    const supervisor = await Supervisor.open(host, folders, options.onReport);
-    if (environment !== undefined) {
-      const { exports, problem } = await environment;
-      if (problem !== undefined) options.onWarning(problem);
-      supervisor.setJobEnvironment(exports);
+    const opened = await Promise.allSettled([output, folders, supervisor, environment]);
+    const failed = opened.find((one) => one.status === 'rejected');
+    if (failed !== undefined) {
+      void output.then(
+        (shell) => shell.close(),
+        () => {},
+      );
+      void supervisor.then(
+        (one) => one.close(),
+        () => {},
+      );
+      throw failed.reason;
     }
-    return new MachineSession(host, output, supervisor, folders);
+    const session = new MachineSession(host, await output, await supervisor, await folders, options);
+    const read = await environment;
+    if (read?.problem !== undefined) options.onWarning(read.problem);
+    if (read !== undefined) session.supervisor.setJobEnvironment(read.exports);
+    return session;
   }
 
   private constructor(
@@ -53,16 +67,9 @@ export class MachineSession {
     readonly output: RequestShell,
     readonly supervisor: Supervisor,
     readonly folders: MachineFolders,
+    options: SessionOptions,
   ) {
-    this.#files = RequestShell.open(host);
-    this.#files.then(
-      (shell) => {
-        this.#filesBroken = () => shell.isBroken;
-      },
-      () => {
-        this.#filesBroken = () => true;
-      },
-    );
+    this.#options = options;
   }
 
   /** One of the shells is gone, so the session has to be made anew. */
@@ -70,14 +77,27 @@ export class MachineSession {
     return this.output.isBroken || this.#filesBroken();
   }
 
-  /** For files and folders. */
+  /** For files and folders; opened when it is first asked for. */
   files(): Promise<RequestShell> {
+    if (this.#options.isForOneJob) return Promise.resolve(this.output);
+    this.#files ??= this.#openFiles();
     return this.#files;
+  }
+
+  async #openFiles(): Promise<RequestShell> {
+    try {
+      const shell = await RequestShell.open(this.host);
+      this.#filesBroken = () => shell.isBroken;
+      return shell;
+    } catch (error) {
+      this.#filesBroken = () => true;
+      throw error;
+    }
   }
 
   /** Removes an empty rest of this batch's folder: what still holds a job stays. */
   async removeBatchFolder(): Promise<void> {
-    const shell = await this.#files;
+    const shell = await this.files();
     const runs = shellQuote(this.folders.runs);
     await shell.run(`rmdir ${runs}/* ${runs} 2>/dev/null`);
   }
@@ -85,7 +105,7 @@ export class MachineSession {
   async close(): Promise<void> {
     this.supervisor.close();
     this.output.close();
-    await this.#files.then(
+    await this.#files?.then(
       (shell) => shell.close(),
       () => {},
     );
@@ -100,7 +120,8 @@ async function prepareFolders(
   shell: RequestShell,
   options: SessionOptions,
 ): Promise<MachineFolders> {
-  const base = options.remoteDir === undefined ? '"$HOME/.cache/ssh-scheduler"' : remotePath(options.remoteDir);
+  const base =
+    options.remoteDir === undefined ? '"$HOME/.cache/ssh-scheduler"' : remotePath(options.remoteDir);
   const { exitCode, output } = await shell.text(`(
 for tool in bash tar; do command -v $tool >/dev/null 2>&1 || { echo "no $tool there"; exit 3; }; done
 base=${base}

@@ -133,7 +133,9 @@ export class OutputReader {
   /** Asks for the sizes of some files and reads what is new, piece by piece in turn. */
   async #readGrown(files: readonly OutputFile[]): Promise<void> {
     const shell = await this.#shell();
-    const { output } = await shell.text(`wc -c ${files.map((f) => shellQuote(f.path)).join(' ')} 2>/dev/null`);
+    const { output } = await shell.text(
+      `wc -c ${files.map((f) => shellQuote(f.path)).join(' ')} 2>/dev/null`,
+    );
     const sizes = new Map<string, number>();
     for (const line of output.split('\n')) {
       const [, size, path] = /^\s*(\d+) (.+)$/.exec(line) ?? [];
@@ -142,7 +144,9 @@ export class OutputReader {
     let grown = files.filter((file) => (sizes.get(file.path) ?? 0) > file.offset);
     while (grown.length > 0) {
       const lengths = await Promise.all(grown.map((file) => this.#readPiece(file)));
-      grown = grown.filter((file, i) => lengths[i] === PIECE_BYTES && (sizes.get(file.path) ?? 0) > file.offset);
+      grown = grown.filter(
+        (file, i) => lengths[i] === PIECE_BYTES && (sizes.get(file.path) ?? 0) > file.offset,
+      );
     }
   }
 }

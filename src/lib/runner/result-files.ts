@@ -6,7 +6,16 @@
  * Writes are synchronous: pieces are small, their order matters, and a slow disk then holds the machine's output back
  * instead of filling our memory.
  */
-import { closeSync, existsSync, mkdirSync, openSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { SchedulerError } from '../domain/errors.ts';
 

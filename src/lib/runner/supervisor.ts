@@ -3,9 +3,9 @@
  * not jobs; a connection that goes away ends it, and `ended` tells.
  */
 import { readFileSync } from 'node:fs';
-import { shellQuote } from '../util/shell-quote.ts';
 import type { RemoteHost } from '../remote/remote-host.ts';
 import { openShell } from '../remote/remote-shell.ts';
+import { shellQuote } from '../util/shell-quote.ts';
 
 /** Names an attempt on its machine: the job's folder and the attempt's number. */
 export interface AttemptPlace {
@@ -57,7 +57,9 @@ export interface MachineFolders {
 }
 
 /** Whether a GPU's memory came back: free, or what is still held. */
-export type GpuWaitResult = { readonly type: 'free' } | { readonly type: 'held'; readonly gpu: number; readonly freeMiB: number };
+export type GpuWaitResult =
+  | { readonly type: 'free' }
+  | { readonly type: 'held'; readonly gpu: number; readonly freeMiB: number };
 
 const script = readFileSync(new URL('./supervisor.sh', import.meta.url), 'utf8');
 // A machine must not be able to fill our memory with one line.
@@ -75,11 +77,16 @@ export class Supervisor {
   /** Starts a supervisor. `onReport` hears of every attempt that it starts or adopts. */
   static async open(
     host: RemoteHost,
-    folders: MachineFolders,
+    folders: Promise<MachineFolders>,
     onReport: (place: AttemptPlace, report: AttemptReport) => void,
   ): Promise<Supervisor> {
     const { channel, rest } = await openShell(host, { shell: 'exec bash --norc --noprofile' });
-    return new Supervisor(channel, rest, folders, onReport);
+    try {
+      return new Supervisor(channel, rest, await folders, onReport);
+    } catch (error) {
+      channel.close();
+      throw error;
+    }
   }
 
   private constructor(
@@ -173,7 +180,9 @@ export class Supervisor {
       const settle = this.#gpuWaits.get(first);
       this.#gpuWaits.delete(first);
       settle?.(
-        verb === 'gpu-free' ? { type: 'free' } : { type: 'held', gpu: Number(second), freeMiB: Number(words[3]) || 0 },
+        verb === 'gpu-free'
+          ? { type: 'free' }
+          : { type: 'held', gpu: Number(second), freeMiB: Number(words[3]) || 0 },
       );
       return;
     }
@@ -191,7 +200,10 @@ function reportOf(verb: string | undefined, words: readonly string[]): AttemptRe
     case 'lost':
       return { type: verb };
     case 'failed':
-      return { type: 'failed', reason: Buffer.from(words.join(' '), 'latin1').toString('utf8').slice(0, 1000) };
+      return {
+        type: 'failed',
+        reason: Buffer.from(words.join(' '), 'latin1').toString('utf8').slice(0, 1000),
+      };
     case 'ended': {
       const [code, began, end, left, flags = ''] = words;
       const exitCode = Number(code);

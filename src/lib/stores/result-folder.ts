@@ -62,7 +62,9 @@ async function readManifest(folder: string, job: Job): Promise<boolean> {
     if (typeof parsed !== 'object' || parsed === null) throw new Error('it holds no object');
     manifest = parsed; // each field is checked where it is used
   } catch (error) {
-    throw new UsageError(`${path}: cannot be read as a result's manifest: ${(error as Error).message}; move it away to run line ${job.line} again`);
+    throw new UsageError(
+      `${path}: cannot be read as a result's manifest: ${(error as Error).message}; move it away to run line ${job.line} again`,
+    );
   }
   if (manifest.command !== job.command) {
     throw new UsageError(

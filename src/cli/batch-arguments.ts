@@ -1,0 +1,192 @@
+/** The command line of execute_batch: what it takes, and what it means in the library's words. */
+import type { Argv } from 'yargs';
+import { parseResourceFlag } from '../lib/batch/job-command.ts';
+import { TOOL_VERSION } from '../lib/batch/tool-version.ts';
+import { UsageError } from '../lib/domain/errors.ts';
+import type { Job } from '../lib/domain/job.ts';
+import { DEFAULT_REQUEST } from '../lib/domain/request-defaults.ts';
+import type { ResourceRequest } from '../lib/domain/resources.ts';
+
+/** What the user asked for. */
+export interface BatchArguments {
+  readonly file: string;
+  readonly machines: readonly string[];
+  readonly copyForwards: Job['copyForwards'];
+  readonly copyBackwards: Job['copyBackwards'];
+  readonly request: ResourceRequest;
+  readonly placement: 'spread' | 'pack';
+  readonly results: string;
+  readonly dryRun: boolean;
+  readonly verbose: boolean;
+  readonly joblog: string | undefined;
+  readonly json: boolean;
+  readonly sshConfig: string | undefined;
+}
+
+const RESOURCE_VALUES = [
+  'num-cpus',
+  'memory-required',
+  'gpu-memory-required',
+  'gpu-utilization',
+  'num-gpus',
+] as const;
+const RESOURCE_SWITCHES = ['no-gpu-required', 'no-reserve-gpu', 'reserve'] as const;
+
+/** Declares the options. */
+function declare(cli: Argv) {
+  return (
+    cli
+      .scriptName('execute_batch')
+      .usage(
+        '$0 FILE --machines NAME...\n\nRuns each line of FILE as a job, on the machine and GPU where it fits.',
+      )
+      // `--no-gpu-required` is a flag of its own here, not the negation of `--gpu-required`.
+      .parserConfiguration({
+        'boolean-negation': false,
+        'duplicate-arguments-array': true,
+        'parse-positional-numbers': false,
+      })
+      .command('$0 <file>', false, (command) =>
+        command.positional('file', {
+          type: 'string',
+          demandOption: true,
+          describe: 'one shell command per line',
+        }),
+      )
+      .options({
+        machines: {
+          type: 'string',
+          array: true,
+          requiresArg: true,
+          describe: 'machine files, `local`, or ssh destinations (user@host:port, aliases)',
+        },
+        'copy-forwards': {
+          type: 'string',
+          array: true,
+          describe: 'paths to send to the machines [all of the working directory but .git and the results]',
+        },
+        'copy-backwards': {
+          type: 'string',
+          array: true,
+          describe: 'paths to bring back, wildcards allowed [all that the job created or changed]',
+        },
+        'num-cpus': { type: 'string', requiresArg: true, describe: 'CPU cores per job [1]' },
+        'memory-required': {
+          type: 'string',
+          requiresArg: true,
+          describe: 'memory per job in MB, or 3G [7000]',
+        },
+        'gpu-memory-required': {
+          type: 'string',
+          requiresArg: true,
+          describe: 'memory per job on each of its GPUs in MB, or 3G [1000]',
+        },
+        'gpu-utilization': {
+          type: 'string',
+          requiresArg: true,
+          describe: 'share of a GPU per job, 0 to 1 [0.75]',
+        },
+        'num-gpus': { type: 'string', requiresArg: true, describe: 'GPUs per job, all on one machine [1]' },
+        'no-gpu-required': { type: 'boolean', describe: 'jobs need no GPU' },
+        'no-reserve-gpu': { type: 'boolean', describe: 'let jobs share a GPU' },
+        reserve: { type: 'boolean', describe: 'a whole machine per job' },
+        placement: {
+          type: 'string',
+          choices: ['spread', 'pack'] as const,
+          default: 'spread' as const,
+          describe: 'use the emptiest or the fullest machine that fits',
+        },
+        results: { type: 'string', requiresArg: true, default: 'job_results', describe: 'results folder' },
+        'dry-run': {
+          type: 'boolean',
+          default: false,
+          describe: 'ask the machines, print what would start where, run nothing',
+        },
+        verbose: {
+          type: 'boolean',
+          default: false,
+          describe: 'also print what the jobs print, and more of what happens',
+        },
+        joblog: {
+          type: 'string',
+          requiresArg: true,
+          describe: "write GNU parallel's job log (+FILE appends, - is stdout)",
+        },
+        json: {
+          type: 'boolean',
+          default: false,
+          describe: 'print events as JSON, one a line, instead of text',
+        },
+        'ssh-config': {
+          type: 'string',
+          requiresArg: true,
+          describe: 'another ssh configuration file, as ssh -F',
+        },
+      })
+      .completion('completion', 'print a script for shell completion')
+      .epilogue(
+        'Exit code: 0 when every line has a good result; 1-100 lines without one (101: more); 255 anything else; 130 after Ctrl-C twice.',
+      )
+      .version(TOOL_VERSION)
+      .strict()
+      .wrap(110)
+  );
+}
+
+/**
+ * Reads the command line. Help, version and completion print and exit themselves.
+ * @throws UsageError with one line that says what is wrong.
+ */
+export async function parseBatchArguments(argv: readonly string[]): Promise<BatchArguments> {
+  const { default: yargs } = await import('yargs');
+  const parsed = await declare(yargs([...argv]))
+    .fail((message, error) => {
+      throw error instanceof UsageError ? error : new UsageError(explain(message ?? error.message));
+    })
+    .parseAsync();
+  const text = (value: unknown, flag: string): string | undefined => {
+    if (Array.isArray(value))
+      throw new UsageError(`--${flag} was given ${value.length} times, expected once`);
+    return typeof value === 'string' ? value : undefined;
+  };
+  let request: ResourceRequest = DEFAULT_REQUEST;
+  for (const flag of RESOURCE_VALUES) {
+    const value = text(parsed[flag], flag);
+    if (value !== undefined) request = { ...request, ...parseResourceFlag(`--${flag}`, value) };
+  }
+  for (const flag of RESOURCE_SWITCHES) {
+    if (parsed[flag] === true) request = { ...request, ...parseResourceFlag(`--${flag}`) };
+  }
+  if (parsed.machines === undefined || parsed.machines.length === 0) {
+    throw new UsageError(
+      'no machine is named: add --machines with machine files, ssh destinations, or `local` for this machine',
+    );
+  }
+  const joblog = text(parsed.joblog, 'joblog');
+  if (parsed.json && joblog === '-')
+    throw new UsageError('--json and --joblog - both write to stdout: give the job log a file');
+  const { file } = parsed as { file?: unknown }; // yargs does not type a default command's positional
+  if (typeof file !== 'string')
+    throw new UsageError('no batch file is named: expected execute_batch FILE --machines NAME...');
+  return {
+    file,
+    machines: parsed.machines,
+    copyForwards: parsed['copy-forwards'] ?? 'working-directory',
+    copyBackwards: parsed['copy-backwards'] ?? 'changed',
+    request,
+    placement: parsed.placement,
+    results: text(parsed.results, 'results') ?? 'job_results',
+    dryRun: parsed['dry-run'],
+    verbose: parsed.verbose,
+    joblog,
+    json: parsed.json,
+    sshConfig: text(parsed['ssh-config'], 'ssh-config'),
+  };
+}
+
+/** Says what yargs says, in one line, and where a list may have swallowed the file. */
+function explain(message: string): string {
+  const line = message.replaceAll(/\s*\n\s*/g, ' ').trim();
+  if (!line.startsWith('Not enough non-option arguments')) return line;
+  return 'no batch file is named: expected execute_batch FILE --machines NAME... (FILE goes first: a list such as --machines takes all words up to the next flag)';
+}

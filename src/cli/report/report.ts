@@ -1,0 +1,56 @@
+/** Puts the reporters together that a command line asks for. */
+import type { SchedulerEvent } from '../../lib/domain/events.ts';
+import type { Job } from '../../lib/domain/job.ts';
+import { type Joblog, openJoblog } from './joblog.ts';
+import { jsonReport } from './json.ts';
+import { LiveOutput } from './live-output.ts';
+import { terminalReport } from './terminal.ts';
+import { type TextOut, writeNote } from './text-out.ts';
+
+/** What decides which reporters there are. */
+export interface ReportOptions {
+  readonly json: boolean;
+  readonly verbose: boolean;
+  readonly joblog: string | undefined;
+  readonly results: string;
+}
+
+/** All that a command tells goes through here. */
+export interface Report {
+  readonly report: (event: SchedulerEvent) => void;
+  /** One line for people, on stderr. */
+  readonly warn: (message: string) => void;
+  /** One line for users, on stdout; on stderr where stdout is for programs. */
+  readonly say: (line: string) => void;
+  readonly onOutput: ((job: Job, stream: 'out' | 'err', chunk: Buffer) => void) | undefined;
+  /** Call on every way out. */
+  close(): void;
+}
+
+/** Opens the reporters. @throws UsageError when the job log cannot be opened */
+export function openReport({ json, verbose, joblog, results }: ReportOptions): Report {
+  const { stdout, stderr } = process;
+  // A reader that goes away (`| head`) must not end the batch.
+  for (const stream of [stdout, stderr]) stream.on('error', () => {});
+  const text = json ? undefined : terminalReport({ stdout, stderr, verbose, results });
+  const outs: { readonly stdout: TextOut; readonly stderr: TextOut } = text ?? { stdout: stderr, stderr };
+  const warn = (message: string) => writeNote(outs.stderr, message);
+  const log: Joblog | undefined =
+    joblog === undefined ? undefined : openJoblog(joblog, { stdout: outs.stdout, onError: warn });
+  const live = verbose ? new LiveOutput(outs.stdout, outs.stderr) : undefined;
+  const tell = text === undefined ? jsonReport(stdout) : (event: SchedulerEvent) => text.report(event);
+  return {
+    report: (event) => {
+      live?.report(event);
+      tell(event);
+      log?.report(event);
+    },
+    warn,
+    say: (line) => outs.stdout.write(`${line}\n`),
+    onOutput: live === undefined ? undefined : (job, stream, chunk) => live.write(job, stream, chunk),
+    close: () => {
+      log?.close();
+      text?.close();
+    },
+  };
+}

@@ -1,0 +1,42 @@
+/** The reporter of text mode: plain lines, with the live footer below them where there is a terminal for it. */
+import type { SchedulerEvent } from '../../lib/domain/events.ts';
+import { canDrawFooter, Footer, type FooterOptions } from './footer.ts';
+import { textReport } from './text.ts';
+import type { TextOut } from './text-out.ts';
+
+/** Options of `terminalReport`. */
+export interface TerminalReportOptions extends FooterOptions {
+  /** @default false */
+  readonly verbose?: boolean;
+  /** The results folder as the user wrote it. @default 'job_results' */
+  readonly results?: string;
+  /** @default process.env */
+  readonly environment?: NodeJS.ProcessEnv;
+}
+
+/** A reporter and the two streams through which all else that is written meanwhile has to go, in whole lines. */
+export interface TerminalReport extends Disposable {
+  report(event: SchedulerEvent): void;
+  readonly stdout: TextOut;
+  readonly stderr: TextOut;
+  /** Takes the footer off the screen; call it on every way out. */
+  close(): void;
+}
+
+/** Reports in text; the footer is there only where `canDrawFooter` says so, and no escape code is written elsewhere. */
+export function terminalReport(options: TerminalReportOptions): TerminalReport {
+  const footer = canDrawFooter(options, options.environment) ? new Footer(options) : undefined;
+  const { stdout, stderr } = footer ?? options;
+  const text = textReport({ ...options, stdout, stderr });
+  const close = (): void => footer?.close();
+  return {
+    report: (event) => {
+      footer?.report(event);
+      text(event);
+    },
+    stdout,
+    stderr,
+    close,
+    [Symbol.dispose]: close,
+  };
+}

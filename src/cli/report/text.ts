@@ -1,0 +1,197 @@
+/**
+ * What a person reads while a batch runs. The lines that scripts know (`machine limits:`, `started:`, `finished:`,
+ * `failed:`, `WARNING:`) go to stdout, all else to stderr after the program's name.
+ */
+import { assertNever } from '../../lib/domain/errors.ts';
+import type {
+  JobEnded,
+  JobNeverFits,
+  JobSkipped,
+  JobStarted,
+  MachineQueried,
+  SchedulerEvent,
+  TreeSent,
+} from '../../lib/domain/events.ts';
+import { isSuccess } from '../../lib/domain/job.ts';
+import { requestKey } from '../../lib/domain/resources.ts';
+import { durationText } from '../../lib/util/duration-text.ts';
+import { formatBytes } from '../../lib/util/size.ts';
+import { visibleText } from '../../lib/util/terminal-text.ts';
+import { outcomeText } from './outcome-text.ts';
+import { summaryReport } from './summary.ts';
+import { type TextOut, writeNote } from './text-out.ts';
+
+const SHORTFALLS_SHOWN = 10;
+
+/** Options of `textReport`. */
+export interface TextReportOptions {
+  readonly stdout: TextOut;
+  readonly stderr: TextOut;
+  /** Also what each machine has, where each job runs, and trees that were there already. @default false */
+  readonly verbose?: boolean;
+  /** The results folder as the user wrote it, for the summary. @default 'job_results' */
+  readonly results?: string;
+}
+
+/** Turns events into lines, one whole line per write, with the summary at the end. */
+export function textReport(options: TextReportOptions): (event: SchedulerEvent) => void {
+  const { stdout, stderr, verbose = false, results = 'job_results' } = options;
+  const queried: MachineQueried[] = [];
+  const saidAtQuery = new Set<string>();
+  const neverFitting = new Map<string, number>();
+  const summary = summaryReport({ stderr, results });
+  const line = (text: string): unknown => stdout.write(`${text}\n`);
+  const note = (text: string): void => writeNote(stderr, text);
+
+  return (event) => {
+    summary(event);
+    switch (event.type) {
+      case 'machine:queried':
+        queried.push(event);
+        for (const warning of event.snapshot.warnings) {
+          const text = machineWarningText(event.machine, warning);
+          saidAtQuery.add(text);
+          note(text);
+        }
+        if (verbose) note(snapshotText(event));
+        return;
+      case 'batch:started':
+        line(`machine limits:  ${limitsText(queried)}`);
+        line(`machine gpu choices: ${gpuChoicesText(queried)}`);
+        return;
+      case 'job:skipped':
+        line(skippedText(event));
+        return;
+      case 'job:started':
+        line(startedText(event));
+        if (verbose) note(placeText(event));
+        return;
+      case 'job:ended':
+        line(endedText(event));
+        return;
+      case 'job:warned':
+        note(`warning: line ${event.line} (${visibleText(event.name)}): ${visibleText(event.message)}`);
+        return;
+      case 'job:never-fits':
+        note(neverFitsText(event, neverFitting));
+        return;
+      case 'machine:warned': {
+        const text = machineWarningText(event.machine, event.message);
+        if (!saidAtQuery.has(text)) note(text); // a snapshot's warning may also come as an event of its own
+        return;
+      }
+      case 'machine:unreachable':
+        note(`${visibleText(event.machine)} is left out: ${visibleText(event.reason)}`);
+        return;
+      case 'machine:away':
+        note(`${visibleText(event.machine)}: connection lost, its jobs run on: ${visibleText(event.reason)}`);
+        return;
+      case 'machine:back':
+        note(`${visibleText(event.machine)}: connected again`);
+        return;
+      case 'gpu:still-held':
+        note(
+          `${visibleText(event.machine)}: GPU ${event.gpu} still holds ${Math.round(event.heldMiB)} MiB ${durationText(event.waitedMs)} after its job ended`,
+        );
+        return;
+      case 'tree:sent':
+        if (verbose || event.sentBytes > 0) note(treeText(event));
+        return;
+      case 'batch:ended':
+        return; // the summary's
+      default:
+        assertNever(event);
+    }
+  };
+}
+
+/** `{'gpubox': 2, 'other': 1}`, as Python prints a dict: programs read this line. */
+function limitsText(machines: readonly MachineQueried[]): string {
+  return `{${machines.map((m) => `${pythonText(m.machine)}: ${m.jobsAtOnce}`).join(', ')}}`;
+}
+
+/** `[[0, 1], []]`: a list per machine, in the order of the limits. */
+function gpuChoicesText(machines: readonly MachineQueried[]): string {
+  return `[${machines.map((m) => `[${m.gpuChoices.join(', ')}]`).join(', ')}]`;
+}
+
+/** Text as Python's repr() quotes it. */
+function pythonText(text: string): string {
+  const visible = visibleText(text.replaceAll('\\', '\\\\'));
+  if (!visible.includes("'")) return `'${visible}'`;
+  return visible.includes('"') ? `'${visible.replaceAll("'", "\\'")}'` : `"${visible}"`;
+}
+
+function machineWarningText(machine: string, message: string): string {
+  return `warning: ${visibleText(machine)}: ${visibleText(message)}`;
+}
+
+function skippedText({ line, name, reason }: JobSkipped): string {
+  const warning = `WARNING: job results already exists for line ${line}, skipping evaluation: delete if you wish to rerun`;
+  return reason === 'finished-result'
+    ? warning
+    : `${warning} (${visibleText(name)} has no manifest: it may not be whole)`;
+}
+
+function startedText({ name, command, cudaVisibleDevices }: JobStarted): string {
+  const gpus =
+    cudaVisibleDevices === undefined
+      ? ''
+      : `export CUDA_VISIBLE_DEVICES=${visibleText(cudaVisibleDevices)} && `;
+  return `started: ${visibleText(name)};  ${gpus}${visibleText(command)}`;
+}
+
+function endedText({ name, command, outcome, machine, durationMs, leftBehind }: JobEnded): string {
+  const facts = [outcomeText(outcome), visibleText(machine), durationText(durationMs)];
+  if (leftBehind > 0) facts.push(`${leftBehind} left-behind process${leftBehind === 1 ? '' : 'es'} ended`);
+  const verdict = isSuccess(outcome) ? 'finished' : 'failed';
+  return `${verdict}: ${visibleText(name)}; ${visibleText(command)} (${facts.join(', ')})`;
+}
+
+function placeText({ name, machine, gpus, attempt, request }: JobStarted): string {
+  const parts = [`${request.cpuCores} core${request.cpuCores === 1 ? '' : 's'}`, `${request.memoryMiB} MiB`];
+  if (gpus.length > 0) parts.unshift(`GPU ${gpus.join(' ')}`);
+  if (attempt > 1) parts.push(`attempt ${attempt}`);
+  return `${visibleText(name)} runs on ${visibleText(machine)} (${parts.join(', ')})`;
+}
+
+function snapshotText({ machine, snapshot, jobsAtOnce }: MachineQueried): string {
+  const { cpuCores, cpuCoresInUse, memoryFreeMiB, memoryTotalMiB, gpus } = snapshot;
+  const gpuTexts = gpus.map((gpu) =>
+    gpu.unplaceable === undefined
+      ? `GPU ${gpu.index} ${Math.floor(gpu.memoryFreeMiB)} of ${Math.floor(gpu.memoryTotalMiB)} MiB free, ${Math.round(gpu.utilization * 100)} % busy`
+      : `GPU ${gpu.index} cannot be used: ${visibleText(gpu.unplaceable)}`,
+  );
+  const parts = [
+    `${cpuCoresInUse.toFixed(1)} of ${cpuCores} cores busy`,
+    `${Math.floor(memoryFreeMiB)} of ${Math.floor(memoryTotalMiB)} MiB free`,
+    ...gpuTexts,
+    `${jobsAtOnce} job${jobsAtOnce === 1 ? '' : 's'} at once`,
+  ];
+  return `${visibleText(machine)}: ${parts.join('; ')}`;
+}
+
+function treeText({ machine, files, bytes, sentBytes }: TreeSent): string {
+  const tree = `${files} file${files === 1 ? '' : 's'} (${formatBytes(bytes)})`;
+  return sentBytes > 0
+    ? `${visibleText(machine)}: source tree of ${tree} is there, ${formatBytes(sentBytes)} sent`
+    : `${visibleText(machine)}: source tree of ${tree} was there already`;
+}
+
+/** A request that many lines share is explained once. `seen`: the line that first had each request. */
+function neverFitsText({ line, name, request, shortfalls }: JobNeverFits, seen: Map<string, number>): string {
+  const head = `line ${line} (${visibleText(name)}) fits on no machine`;
+  const key = requestKey(request);
+  const first = seen.get(key);
+  if (first !== undefined) return `${head}, as line ${first}`;
+  seen.set(key, line);
+  const reasons = shortfalls
+    .slice(0, SHORTFALLS_SHOWN)
+    .map(
+      ({ machine, shortfalls: short }) =>
+        `${visibleText(machine)}: ${short.map((s) => visibleText(s.message)).join(', ')}`,
+    );
+  const more = shortfalls.length - reasons.length;
+  if (more > 0) reasons.push(`and ${more} more machine${more === 1 ? '' : 's'}`);
+  return reasons.length === 0 ? head : `${head}: ${reasons.join('; ')}`;
+}

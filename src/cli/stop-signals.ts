@@ -1,0 +1,54 @@
+/**
+ * What signals mean to a running batch. Ctrl-C once: start nothing more, wait for what runs. Twice: end what runs, with
+ * all its processes. SIGTERM and SIGHUP (a closed terminal): leave at once, jobs run on.
+ */
+import type { BatchRun } from '../lib/batch/batch-run.ts';
+
+/** What the signals decided. */
+export interface StopSignals {
+  /** Settles when the batch is to be left as it is. */
+  readonly left: Promise<'left'>;
+  /** The exit code that a signal asks for. */
+  readonly exitCode: number | undefined;
+}
+
+const CODE_AFTER_SIGNAL = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
+
+/** Listens from now on until the process ends. */
+export function onStopSignals(batch: BatchRun, say: (message: string) => void): StopSignals {
+  const signals: { left: Promise<'left'>; exitCode: number | undefined } = {
+    left: new Promise((resolve) => {
+      const leave = (signal: 'SIGTERM' | 'SIGHUP') => {
+        say(`${signal}: leaving; ${runningText(batch)} run on where they are`);
+        signals.exitCode = CODE_AFTER_SIGNAL[signal];
+        resolve('left');
+      };
+      process.on('SIGTERM', () => leave('SIGTERM'));
+      process.on('SIGHUP', () => leave('SIGHUP'));
+    }),
+    exitCode: undefined,
+  };
+  let interrupts = 0;
+  process.on('SIGINT', () => {
+    interrupts += 1;
+    if (interrupts === 1) {
+      batch.stop();
+      say(
+        `Ctrl-C: starting nothing more and waiting for ${runningText(batch)}. ` +
+          `Ctrl-C again ends them; kill -TERM ${process.pid} leaves them running`,
+      );
+    } else if (interrupts === 2) {
+      signals.exitCode = CODE_AFTER_SIGNAL.SIGINT;
+      say(`Ctrl-C twice: ending ${runningText(batch)}`);
+      batch.cancelAll('ended by Ctrl-C');
+    } else {
+      process.exit(CODE_AFTER_SIGNAL.SIGINT);
+    }
+  });
+  return signals;
+}
+
+function runningText(batch: BatchRun): string {
+  const count = batch.runningCount;
+  return count === 1 ? 'the 1 running job' : `the ${count} running jobs`;
+}

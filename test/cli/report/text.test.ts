@@ -1,0 +1,188 @@
+import { describe, expect, test } from 'vitest';
+import { textReport } from '../../../src/cli/report/text.ts';
+import type { SchedulerEvent } from '../../../src/lib/domain/events.ts';
+import { machineName } from '../../../src/lib/domain/machine.ts';
+import {
+  batchEnded,
+  batchStarted,
+  jobEnded,
+  jobNeverFits,
+  jobSkipped,
+  jobStarted,
+  jobWarned,
+  machineQueried,
+  START,
+  Written,
+} from './sample-events.ts';
+
+function told(events: readonly SchedulerEvent[], verbose = false): { stdout: string; stderr: string } {
+  const stdout = new Written();
+  const stderr = new Written();
+  const report = textReport({ stdout, stderr, verbose });
+  for (const event of events) report(event);
+  return { stdout: stdout.text, stderr: stderr.text };
+}
+
+const box = { at: START, machine: machineName('gpubox') };
+
+describe('the lines that users know', () => {
+  test('are those of the documented example', () => {
+    const one = { name: 'example_batch_script.sh.1', command: 'echo "one job"' };
+    const two = { name: 'example_batch_script.sh.2', command: 'echo "jobs will tell you" && exit 1' };
+    const { stdout, stderr } = told([
+      machineQueried('my_machine.yaml'),
+      batchStarted(),
+      jobSkipped(3, 'finished-result'),
+      jobStarted(1, { ...one, cudaVisibleDevices: '0', gpus: [0] }),
+      jobStarted(2, { ...two, cudaVisibleDevices: '1', gpus: [1] }),
+      jobEnded(1, one),
+      jobEnded(2, { ...two, outcome: { type: 'exited', exitCode: 1 }, durationMs: 65_000 }),
+      batchEnded({ done: 1, failed: 1, skipped: 1 }),
+    ]);
+    expect(stdout).toBe(
+      [
+        "machine limits:  {'my_machine.yaml': 2}",
+        'machine gpu choices: [[0, 1]]',
+        'WARNING: job results already exists for line 3, skipping evaluation: delete if you wish to rerun',
+        'started: example_batch_script.sh.1;  export CUDA_VISIBLE_DEVICES=0 && echo "one job"',
+        'started: example_batch_script.sh.2;  export CUDA_VISIBLE_DEVICES=1 && echo "jobs will tell you" && exit 1',
+        'finished: example_batch_script.sh.1; echo "one job" (exited 0, gpubox, 1.2s)',
+        'failed: example_batch_script.sh.2; echo "jobs will tell you" && exit 1 (exited 1, gpubox, 1m05s)',
+        '',
+      ].join('\n'),
+    );
+    expect(stderr).toBe(
+      [
+        'execute_batch: 1 job: exited 1',
+        'execute_batch:   example_batch_script.sh.2: see job_results/example_batch_script.sh.2.err',
+        'execute_batch: 1 done, 1 failed, 1 skipped, 0 not run in 12.3s',
+        '',
+      ].join('\n'),
+    );
+  });
+
+  test('name every machine once all have answered', () => {
+    const { stdout } = told([
+      machineQueried('a'),
+      machineQueried("o'brien", { jobsAtOnce: 1, gpuChoices: [] }),
+      machineQueried(`"'\\`, { jobsAtOnce: 0, gpuChoices: [3] }),
+      batchStarted(),
+    ]);
+    expect(stdout).toBe(
+      `machine limits:  {'a': 2, "o'brien": 1, '"\\'\\\\': 0}\nmachine gpu choices: [[0, 1], [], [3]]\n`,
+    );
+    expect(told([batchStarted()]).stdout).toBe('machine limits:  {}\nmachine gpu choices: []\n');
+  });
+
+  test('leave the export out where no GPU is chosen', () => {
+    expect(told([jobStarted(1)]).stdout).toBe('started: train.sh.1;  python train.py 1\n');
+  });
+
+  test('tell how a job ended', () => {
+    const { stdout } = told([
+      jobEnded(1, { outcome: { type: 'exited', exitCode: 137 }, durationMs: 65_000 }),
+      jobEnded(2, { leftBehind: 2 }),
+      jobEnded(3, { outcome: { type: 'transfer-failed', reason: 'disk full', exitCode: 0 } }),
+    ]);
+    expect(stdout).toBe(
+      'failed: train.sh.1; python train.py 1 (exited 137 (SIGKILL), gpubox, 1m05s)\n' +
+        'finished: train.sh.2; python train.py 2 (exited 0, gpubox, 1.2s, 2 left-behind processes ended)\n' +
+        'failed: train.sh.3; python train.py 3 (exited 0, but files not transferred: disk full, gpubox, 1.2s)\n',
+    );
+  });
+
+  test('warn of a result folder without a manifest', () => {
+    expect(told([jobSkipped(3, 'result-without-manifest')]).stdout).toBe(
+      'WARNING: job results already exists for line 3, skipping evaluation: delete if you wish to rerun ' +
+        '(train.sh.3 has no manifest: it may not be whole)\n',
+    );
+  });
+
+  test('stay one harmless line each, whatever a command or a machine says', () => {
+    const command = 'echo "naïve 数据"\necho \x1b[2J\x07 \u202e|\tcat';
+    const machine = machineName('evil\x1b]0;title\x07');
+    const { stdout, stderr } = told([
+      jobStarted(1, { command }),
+      jobEnded(1, { command, machine, outcome: { type: 'lost', reason: 'a\r\nb\x9b1m' } }),
+      { type: 'machine:unreachable', at: START, machine, reason: 'a\nfinished: x' },
+    ]);
+    const shown = 'echo "naïve 数据"\\necho \\x1b[2J\\x07 \\u202e|\\tcat';
+    expect(stdout).toBe(
+      `started: train.sh.1;  ${shown}\n` +
+        `failed: train.sh.1; ${shown} (lost: a\\r\\nb\\x9b1m, evil\\x1b]0;title\\x07, 1.2s)\n`,
+    );
+    expect(stderr).toBe('execute_batch: evil\\x1b]0;title\\x07 is left out: a\\nfinished: x\n');
+  });
+});
+
+describe('the notes on stderr', () => {
+  test('tell of machines, GPUs, trees and warnings', () => {
+    const queried = machineQueried('gpubox');
+    const warnings = ['nvidia-smi failed (exit 9)'];
+    const { stdout, stderr } = told([
+      { ...queried, snapshot: { ...queried.snapshot, warnings } },
+      { type: 'machine:warned', ...box, message: 'nvidia-smi failed (exit 9)' },
+      { type: 'machine:warned', ...box, message: 'KillUserProcesses is on' },
+      { type: 'machine:unreachable', ...box, reason: 'no answer within 10 s' },
+      { type: 'machine:away', ...box, reason: 'keepalive time-out' },
+      { type: 'gpu:still-held', ...box, gpu: 1, heldMiB: 3000.4, waitedMs: 10_000 },
+      { type: 'tree:sent', ...box, tree: 't', files: 1, bytes: 900, sentBytes: 300 },
+      { type: 'tree:sent', ...box, tree: 't', files: 12, bytes: 3_500_000, sentBytes: 0 },
+      jobWarned(4, 'sets a variable that later lines do not see'),
+    ]);
+    expect(stdout).toBe('');
+    expect(stderr).toBe(
+      [
+        'warning: gpubox: nvidia-smi failed (exit 9)',
+        'warning: gpubox: KillUserProcesses is on',
+        'gpubox is left out: no answer within 10 s',
+        'gpubox: connection lost, its jobs run on: keepalive time-out',
+        'gpubox: GPU 1 still holds 3000 MiB 10.0s after its job ended',
+        'gpubox: source tree of 1 file (900 B) is there, 300 B sent',
+        'warning: line 4 (train.sh.4): sets a variable that later lines do not see',
+      ]
+        .map((line) => `execute_batch: ${line}\n`)
+        .join(''),
+    );
+  });
+
+  test('explain a request that fits nowhere once, for a few machines', () => {
+    const many = Array.from({ length: 12 }, (_, index) => `m${index}`);
+    const short = 'GPU 1 has 3000 MiB free, 8000 MiB was requested';
+    const reasons = many.slice(0, 10).map((name) => `${name}: ${short}`);
+    expect(told([jobNeverFits(3, many), jobNeverFits(4, many)]).stderr).toBe(
+      `execute_batch: line 3 (train.sh.3) fits on no machine: ${reasons.join('; ')}; and 2 more machines\n` +
+        'execute_batch: line 4 (train.sh.4) fits on no machine, as line 3\n',
+    );
+  });
+
+  test('say more with --verbose', () => {
+    const queried = machineQueried('gpubox');
+    const gpu = {
+      uuid: 'u',
+      name: 'A',
+      memoryTotalMiB: 6144,
+      memoryFreeMiB: 5933,
+      utilization: 0.07,
+      mig: false,
+    };
+    const gpus = [
+      { ...gpu, index: 0 },
+      { ...gpu, index: 1, unplaceable: 'memory not reported' },
+    ];
+    const { stderr } = told(
+      [
+        { ...queried, snapshot: { ...queried.snapshot, gpus } },
+        { type: 'tree:sent', ...box, tree: 't', files: 12, bytes: 3_500_000, sentBytes: 0 },
+        jobStarted(1, { gpus: [0], attempt: 2 }),
+      ],
+      true,
+    );
+    expect(stderr).toBe(
+      'execute_batch: gpubox: 3.0 of 24 cores busy; 30607 of 64000 MiB free; GPU 0 5933 of 6144 MiB free, 7 % busy; ' +
+        'GPU 1 cannot be used: memory not reported; 2 jobs at once\n' +
+        'execute_batch: gpubox: source tree of 12 files (3.3 MiB) was there already\n' +
+        'execute_batch: train.sh.1 runs on gpubox (GPU 0, 1 core, 2000 MiB, attempt 2)\n',
+    );
+  });
+});
