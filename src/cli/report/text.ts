@@ -56,6 +56,7 @@ export function textReport(options: TextReportOptions): (event: SchedulerEvent) 
         if (verbose) note(snapshotText(event));
         return;
       case 'batch:started':
+        if (queried.length === 0) return; // all lines have their results: no machine was asked
         line(`machine limits:  ${limitsText(queried)}`);
         line(`machine gpu choices: ${gpuChoicesText(queried)}`);
         return;

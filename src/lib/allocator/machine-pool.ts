@@ -12,6 +12,7 @@ import type {
 import { type Allocation, type ResourceRequest, requestKey } from '../domain/resources.ts';
 import type { JobRun } from '../runner/job-run.ts';
 import type { MachineRunner } from '../runner/machine-runner.ts';
+import type { AttemptPlace } from '../runner/supervisor.ts';
 import { PlacementIndex } from './placement-index.ts';
 import type { VirtualResources } from './virtual-resources.ts';
 
@@ -105,6 +106,17 @@ export class MachinePool implements ExecutionBackend {
     if (machine === undefined) return;
     this.#index.setEnabled(machine, !isAway);
     if (!isAway) this.#tellCapacity();
+  }
+
+  /** Attempts on machines that cannot be reached now: nobody can say whether they run. */
+  stranded(): readonly {
+    readonly machine: MachineName;
+    readonly job: string;
+    readonly place: AttemptPlace;
+  }[] {
+    return this.machines.flatMap(({ name, runner }) =>
+      runner === undefined || runner.isUp ? [] : runner.underWay().map((one) => ({ machine: name, ...one })),
+    );
   }
 
   async close(): Promise<void> {

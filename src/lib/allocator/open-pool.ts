@@ -10,6 +10,7 @@ import type { MachineEntry } from '../machine/find-machines.ts';
 import { type ConnectOptions, connectMachine } from '../remote/connect.ts';
 import { type QueryOptions, queryMachine } from '../remote/query.ts';
 import type { RemoteHost } from '../remote/remote-host.ts';
+import { endLeftovers } from '../runner/end-leftovers.ts';
 import { machineKey } from '../runner/job-folder.ts';
 import { MachineLink } from '../runner/machine-link.ts';
 import { MachineRunner, type RunnerOptions } from '../runner/machine-runner.ts';
@@ -82,12 +83,9 @@ export async function openPool(options: OpenPoolOptions): Promise<MachinePool> {
     throw error;
   }
   for (const { name, snapshot, resources } of pool.machines) {
-    const at = Date.now();
-    for (const message of snapshot.warnings)
-      events.publish({ type: 'machine:warned', at, machine: name, message });
     events.publish({
       type: 'machine:queried',
-      at,
+      at: Date.now(),
       machine: name,
       snapshot,
       jobsAtOnce: resources.countFits(options.typicalRequest),
@@ -146,10 +144,16 @@ async function openMachine(
     await host.close();
     return { name, snapshot, resources };
   }
+  const place = { remoteDir: config.remoteDir, machineKey: machineKey(snapshot.identity) };
+  const warn = (message: string) =>
+    events.publish({ type: 'machine:warned', at: Date.now(), machine: name, message });
+  if (runner.resultsFolder !== undefined) {
+    const ended = await endLeftovers(host, runner.resultsFolder, place);
+    if (ended.length > 0) warn(`ended what an earlier run had left here to be ended: ${ended.join(', ')}`);
+  }
   const link = await MachineLink.open(name, host, {
     connect: () => connectMachine(entry, options),
-    remoteDir: config.remoteDir,
-    machineKey: machineKey(snapshot.identity),
+    ...place,
     batch: runner.batch.id,
     loginEnvironment: entry.kind === 'ssh',
     onAway: (reason) => {
@@ -160,8 +164,7 @@ async function openMachine(
       setAway(name, false);
       events.publish({ type: 'machine:back', at: Date.now(), machine: name });
     },
-    onWarning: (message) =>
-      events.publish({ type: 'machine:warned', at: Date.now(), machine: name, message }),
+    onWarning: warn,
   });
   const { startSpacingMs, setup, env } = config;
   return {

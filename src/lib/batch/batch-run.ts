@@ -16,6 +16,7 @@ import { type ResourceRequest, requestKey } from '../domain/resources.ts';
 import { Engine } from '../engine/engine.ts';
 import { SourceTrees } from '../files/source-trees.ts';
 import type { FoundMachines } from '../machine/find-machines.ts';
+import { noteLeftovers } from '../runner/end-leftovers.ts';
 import type { RunnerOptions } from '../runner/machine-runner.ts';
 import { MemoryStore } from '../stores/memory.ts';
 import { openResultFolder, readResultFolder, type SkippedJob } from '../stores/result-folder.ts';
@@ -233,10 +234,29 @@ export class BatchRun implements AsyncDisposable {
   }
   #isStopped = false;
 
-  /** Ends what runs, with all its processes; what it wrote is still brought home. */
-  cancelAll(reason: string): void {
+  /**
+   * Ends what runs, with all its processes; what it wrote is still brought home. What runs on a machine that cannot be
+   * reached is noted, and ended at the next contact; resolves to what that is, once all else has ended.
+   */
+  async cancelAll(reason: string): Promise<readonly { readonly machine: string; readonly job: string }[]> {
     this.#isStopped = true;
-    this.#engine?.cancelAll(reason);
+    const engine = this.#engine;
+    engine?.cancelAll(reason);
+    const pool = this.#pool;
+    if (engine === undefined || pool === undefined) return [];
+    while (engine.runningCount > 0) {
+      const stranded = pool.stranded();
+      if (stranded.length >= engine.runningCount) {
+        noteLeftovers(
+          this.#results,
+          stranded.map((one) => ({ ...one, batch: this.id })),
+        );
+        engine.leave();
+        return stranded;
+      }
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    return [];
   }
 
   /** How many jobs run now. */

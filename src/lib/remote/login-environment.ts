@@ -5,9 +5,9 @@
 import { shellQuote } from '../util/shell-quote.ts';
 import type { RemoteHost } from './remote-host.ts';
 
-/** Variables of one login or one terminal, which mean nothing to a job. */
+/** Variables of one login or one terminal, which mean nothing to a job, and those that bash keeps for itself. */
 const SESSION_VARIABLES =
-  /^(SSH_.*|PWD|OLDPWD|SHLVL|_|TERM|TERM_.*|COLORTERM|TTY|TMUX.*|STY|WINDOW.*|DISPLAY|XDG_SESSION_.*|XDG_RUNTIME_DIR|XDG_SEAT|XDG_VTNR|DBUS_SESSION_BUS_ADDRESS|MAIL|LS_COLORS|PS[0-4]|PROMPT_COMMAND|BASH_ENV|ENV|IFS|HISTFILE|LINES|COLUMNS|BASHOPTS|SHELLOPTS|EUID|UID|PPID|BASH_.*|JOB_NAME|JOB_ID|JOB_ATTEMPT|MACHINE_NAME)$/;
+  /^(SSH_.*|PWD|OLDPWD|SHLVL|_|TERM|TERM_.*|COLORTERM|TTY|TMUX.*|STY|WINDOW.*|DISPLAY|XDG_SESSION_.*|XDG_RUNTIME_DIR|XDG_SEAT|XDG_VTNR|DBUS_SESSION_BUS_ADDRESS|MAIL|LS_COLORS|PS[0-4]|PROMPT_COMMAND|IFS|HISTFILE|LINES|COLUMNS|BASHOPTS|SHELLOPTS|EUID|UID|PPID|JOB_NAME|JOB_ID|JOB_ATTEMPT|MACHINE_NAME)$/;
 const SIZE_LIMIT_BYTES = 1024 * 1024;
 const MARK = 'ssh-scheduler-environment';
 

@@ -12,7 +12,7 @@
 import type { JobEnded, SchedulerEvent } from '../domain/events.ts';
 import type { Attempt, Job, JobOutcome } from '../domain/job.ts';
 import type { RunningAttempt } from '../domain/ports.ts';
-import { fetchFiles } from '../files/fetch.ts';
+import { type FetchResult, fetchFiles } from '../files/fetch.ts';
 import type { EventStream } from '../util/event-stream.ts';
 import { shellQuote } from '../util/shell-quote.ts';
 import type { MachineLink } from './machine-link.ts';
@@ -177,27 +177,26 @@ export class JobRun implements RunningAttempt {
         ? { type: 'exited', exitCode: report.exitCode }
         : { type: 'cancelled', reason: this.#cancelReason };
     let ended: JobEnded;
-    let fetched = { files: 0, bytes: 0, warnings: [] as readonly string[] };
+    let fetched: FetchResult = { files: 0, bytes: 0, warnings: [] };
     try {
       const { outBytes, errBytes } = await reader.finish(place, report);
       const wanted = this.#job.copyBackwards;
-      if (results !== undefined && report.hasFiles && wanted.length > 0) {
+      const isFetched = results !== undefined && report.hasFiles && wanted.length > 0;
+      if (isFetched) {
         fetched = await link.retrying(async (session) => {
-          const into = results.makePartialFolder();
+          const into = await results.makePartialFolder();
           const attemptFolder = `${session.folders.runs}/${place.folder}/${place.number}`;
           return await fetchFiles(link.name, await session.files(), { attemptFolder, paths: wanted, into });
         });
-        results.publishFolder(true);
-      } else if (wanted.length > 0) {
-        results?.publishFolder(false);
       }
       const { files, warnings } = fetched;
       ended = this.#endedEvent(exited, report, outBytes + errBytes + fetched.bytes);
       const details = { outBytes, errBytes, files, tree: this.#context.call.tree, warnings };
-      results?.publishManifest(this.#context.manifestOf(ended, details));
+      const folder = isFetched ? 'received' : wanted.length > 0 ? 'empty' : 'none';
+      results?.publish(this.#context.manifestOf(ended, details), folder);
       this.#context.removeFolder(place);
     } catch (error) {
-      results?.dropPartialFolder();
+      await results?.dropPartialFolder().catch(() => {}); // the reason below matters more
       const reason = `${(error as Error).message}; its files stay on ${link.name}`;
       return this.#over({ type: 'transfer-failed', reason, exitCode: report.exitCode }, report);
     }

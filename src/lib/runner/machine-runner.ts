@@ -10,13 +10,15 @@ import type { Allocation } from '../domain/resources.ts';
 import { sendTree } from '../files/send.ts';
 import type { SourceTree } from '../files/source-tree.ts';
 import type { EventStream } from '../util/event-stream.ts';
+import { withTimeLimit } from '../util/time-limit.ts';
 import { discoverAttempts } from './discover.ts';
 import { jobFolder } from './job-folder.ts';
 import { FolderRemover, JobRun, jobScript } from './job-run.ts';
 import type { MachineLink } from './machine-link.ts';
 import { type BatchFacts, manifestOf } from './manifest.ts';
 import { OutputReader } from './output-reader.ts';
-import { ResultFiles } from './result-files.ts';
+import { ResultFiles, removeEmptyPartialFolder } from './result-files.ts';
+import type { AttemptPlace } from './supervisor.ts';
 
 /** Where a run's results go and what it takes along. */
 export interface RunnerOptions {
@@ -48,6 +50,8 @@ export interface RunnerOptions {
 /** How much a GPU's free memory may stay below what it was, for drivers that keep a little: MiB. */
 const GPU_MEMORY_TOLERANCE_MIB = 64;
 
+const CLEAN_UP_WITHIN_MS = 10_000;
+
 /** Starts jobs on one machine, spaced in time. */
 export class MachineRunner {
   readonly name: MachineName;
@@ -68,7 +72,7 @@ export class MachineRunner {
       .then(
         (session) =>
           new OutputReader(
-            async () => (await link.session()).output,
+            (step) => link.retrying((current) => step(current.output)),
             session.folders.runs,
             options.outputPollMs,
           ),
@@ -91,6 +95,17 @@ export class MachineRunner {
     return await this.#link.retrying(async (session) =>
       discoverAttempts(this.name, await session.files(), session.folders.runs),
     );
+  }
+
+  /** The attempts handed to this machine that are not over. */
+  underWay(): readonly { readonly job: string; readonly place: AttemptPlace }[] {
+    return [...this.#underWay.values()];
+  }
+  readonly #underWay = new Map<string, { readonly job: string; readonly place: AttemptPlace }>();
+
+  /** Whether the machine can be reached now. */
+  get isUp(): boolean {
+    return this.#link.isUp;
   }
 
   /** Hears of each command that has started. */
@@ -142,13 +157,15 @@ export class MachineRunner {
       () => {},
     );
     if (this.#link.isUp) {
-      await this.#remover.done();
-      await this.#link
-        .session()
-        .then((session) => session.removeBatchFolder())
-        .catch(() => {}); // it goes away at this moment: nothing is lost with an empty folder
+      const cleaning = this.#remover
+        .done()
+        .then(() => this.#link.session())
+        .then((session) => session.removeBatchFolder());
+      // A machine that goes away at this moment must not hold us: a later clean-up finds the folders.
+      await withTimeLimit(cleaning, CLEAN_UP_WITHIN_MS, () => new Error('too long')).catch(() => {});
     }
     await this.#link.close();
+    if (this.#options.resultsFolder !== undefined) removeEmptyPartialFolder(this.#options.resultsFolder);
   }
 
   async #run(job: Job, attempt: Attempt, allocation: Allocation, adopt: boolean): Promise<JobRun> {
@@ -159,6 +176,7 @@ export class MachineRunner {
     if (!adopt) await this.#turnToStart();
     const cudaVisibleDevices =
       job.request.gpus > 0 && !job.request.reserveMachine ? allocation.gpus.join(',') : undefined;
+    const place: AttemptPlace = { folder: jobFolder(job.name), number: attempt.number };
     const run = new JobRun(
       job,
       attempt,
@@ -166,7 +184,7 @@ export class MachineRunner {
         link: this.#link,
         reader,
         events,
-        place: { folder: jobFolder(job.name), number: attempt.number },
+        place,
         call: {
           tree: tree.id,
           env: {
@@ -194,6 +212,9 @@ export class MachineRunner {
       },
       { adopt },
     );
+    const key = `${place.folder}/${place.number}`;
+    this.#underWay.set(key, { job: job.name, place });
+    void run.ended.then(() => this.#underWay.delete(key));
     return run;
   }
 

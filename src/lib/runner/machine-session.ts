@@ -7,6 +7,7 @@ import { readLoginEnvironment } from '../remote/login-environment.ts';
 import type { RemoteHost } from '../remote/remote-host.ts';
 import { RequestShell } from '../remote/remote-shell.ts';
 import { shellQuote } from '../util/shell-quote.ts';
+import { withTimeLimit } from '../util/time-limit.ts';
 import { type AttemptPlace, type AttemptReport, type MachineFolders, Supervisor } from './supervisor.ts';
 
 /** Where a session works and what it does there. */
@@ -19,6 +20,8 @@ export interface SessionOptions {
   readonly batch: string;
   /** Whether jobs get the user's login environment; the built-in machine's jobs have the caller's own. */
   readonly loginEnvironment: boolean;
+  /** How long the machine may take to be ready. @default 20000 */
+  readonly timeoutMs?: number;
   /** One job alone: its files and its output come over the same shell, which spares a channel. @default false */
   readonly isForOneJob?: boolean;
   readonly onReport: (place: AttemptPlace, report: AttemptReport) => void;
@@ -41,9 +44,13 @@ export class MachineSession {
     const folders = output.then((shell) => prepareFolders(host, shell, options));
     const supervisor = Supervisor.open(host, folders, options.onReport);
     const environment = options.loginEnvironment ? readLoginEnvironment(host) : undefined;
-    const opened = await Promise.allSettled([output, folders, supervisor, environment]);
-    const failed = opened.find((one) => one.status === 'rejected');
-    if (failed !== undefined) {
+    const { timeoutMs = 20_000 } = options;
+    try {
+      await withTimeLimit(Promise.all([output, folders, supervisor, environment]), timeoutMs, () => {
+        const reason = `no shell within ${timeoutMs / 1000} s (does its disk or its login hang?)`;
+        return new RemoteError(host.name, 'run', `${host.name}: ${reason}`);
+      });
+    } catch (error) {
       void output.then(
         (shell) => shell.close(),
         () => {},
@@ -52,7 +59,7 @@ export class MachineSession {
         (one) => one.close(),
         () => {},
       );
-      throw failed.reason;
+      throw error;
     }
     const session = new MachineSession(host, await output, await supervisor, await folders, options);
     const read = await environment;
@@ -113,7 +120,7 @@ export class MachineSession {
 }
 
 /** Trees that no batch has wanted for so long are removed when a session opens. */
-const TREE_KEPT_DAYS = 7;
+const TREE_KEPT_DAYS = 30;
 
 async function prepareFolders(
   host: RemoteHost,

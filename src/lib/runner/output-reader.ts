@@ -30,18 +30,20 @@ interface Follower {
   readonly since: number;
 }
 
+/** Runs a step on the machine's shell, and again on a new one when the connection goes under it. */
+export type WithShell = <T>(step: (shell: RequestShell) => Promise<T>) => Promise<T>;
+
 /** Follows the output files of one machine's running jobs. */
 export class OutputReader {
-  readonly #shell: () => Promise<RequestShell>;
+  readonly #withShell: WithShell;
   readonly #runs: string;
   readonly #pollMs: number;
   readonly #followers = new Map<string, Follower>();
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
 
-  /** `shell` gives the open shell, waiting for a new connection where the last is gone. */
-  constructor(shell: () => Promise<RequestShell>, runs: string, pollMs = 400) {
-    this.#shell = shell;
+  constructor(withShell: WithShell, runs: string, pollMs = 400) {
+    this.#withShell = withShell;
     this.#runs = runs;
     this.#pollMs = pollMs;
   }
@@ -94,15 +96,17 @@ export class OutputReader {
     const reading = file.idle.then(async () => {
       const before = file.offset;
       const path = shellQuote(file.path);
-      const script =
-        before === 0
-          ? `head -c ${PIECE_BYTES} ${path} 2>/dev/null`
-          : `tail -c +${before + 1} ${path} 2>/dev/null | head -c ${PIECE_BYTES}`;
-      const shell = await this.#shell();
-      await shell.run(script, (chunk) => {
-        const wanted = chunk.subarray(0, before + PIECE_BYTES - file.offset); // never more than was asked for
-        file.sink(wanted);
-        file.offset += wanted.length;
+      await this.#withShell(async (shell) => {
+        const left = before + PIECE_BYTES - file.offset; // some of it may have come before the connection went
+        const script =
+          file.offset === 0
+            ? `head -c ${left} ${path} 2>/dev/null`
+            : `tail -c +${file.offset + 1} ${path} 2>/dev/null | head -c ${left}`;
+        await shell.run(script, (chunk) => {
+          const wanted = chunk.subarray(0, before + PIECE_BYTES - file.offset); // never more than was asked for
+          file.sink(wanted);
+          file.offset += wanted.length;
+        });
       });
       return file.offset - before;
     });
@@ -132,9 +136,8 @@ export class OutputReader {
 
   /** Asks for the sizes of some files and reads what is new, piece by piece in turn. */
   async #readGrown(files: readonly OutputFile[]): Promise<void> {
-    const shell = await this.#shell();
-    const { output } = await shell.text(
-      `wc -c ${files.map((f) => shellQuote(f.path)).join(' ')} 2>/dev/null`,
+    const { output } = await this.#withShell((shell) =>
+      shell.text(`wc -c ${files.map((f) => shellQuote(f.path)).join(' ')} 2>/dev/null`),
     );
     const sizes = new Map<string, number>();
     for (const line of output.split('\n')) {

@@ -12,7 +12,7 @@ import {
   mkdirSync,
   openSync,
   renameSync,
-  rmSync,
+  rmdirSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
@@ -26,6 +26,7 @@ export const PARTIAL_FOLDER = '.partial';
 export class ResultFiles {
   readonly #folder: string;
   readonly #name: string;
+  readonly #lengths = { out: 0, err: 0 };
   #fds: { readonly out: number; readonly err: number } | undefined;
 
   /** `folder`: the results folder, which exists. */
@@ -47,37 +48,41 @@ export class ResultFiles {
     this.openOutputs();
     const fd = this.#fds?.[stream];
     if (fd === undefined) return;
-    for (let at = 0; at < chunk.length; ) at += writeSync(fd, chunk, at);
+    // At explicit positions: a write that failed half-way (disk full) may be made again and doubles nothing.
+    const from = this.#lengths[stream];
+    for (let at = 0; at < chunk.length; ) at += writeSync(fd, chunk, at, chunk.length - at, from + at);
+    this.#lengths[stream] += chunk.length;
   }
 
   /** A fresh folder to receive the job's files in. */
-  makePartialFolder(): string {
+  async makePartialFolder(): Promise<string> {
+    const { default: fsExtra } = await import('fs-extra'); // wanted only where files come back
     const partial = this.#partialFolder();
-    rmSync(partial, { recursive: true, force: true });
-    mkdirSync(partial, { recursive: true });
+    fsExtra.emptyDirSync(partial); // an earlier try may have left some
     return partial;
   }
 
   /** Throws away a partial folder. */
-  dropPartialFolder(): void {
-    rmSync(this.#partialFolder(), { recursive: true, force: true });
+  async dropPartialFolder(): Promise<void> {
+    const { default: fsExtra } = await import('fs-extra');
+    fsExtra.removeSync(this.#partialFolder());
   }
 
-  /** Makes the received files the result's folder, whole, at once. Without received files an empty folder is made. */
-  publishFolder(received: boolean): void {
-    const final = join(this.#folder, this.#name);
-    if (existsSync(final)) throw new SchedulerError(`${final} exists already; results are never replaced`);
-    if (received) renameSync(this.#partialFolder(), final);
-    else mkdirSync(final);
-  }
-
-  /** Writes the manifest, last of all. */
-  publishManifest(manifest: object): void {
-    const final = join(this.#folder, `${this.#name}.json`);
-    if (existsSync(final)) throw new SchedulerError(`${final} exists already; results are never replaced`);
-    const partial = join(this.#folder, `.${this.#name}.json.partial`);
-    writeFileSync(partial, `${JSON.stringify(manifest, null, 2)}\n`);
-    renameSync(partial, final);
+  /**
+   * Makes the result whole: its folder (the received files, or an empty one, or none), then its manifest. All that
+   * needs room on the disk is done first; what is left are two renames.
+   */
+  publish(manifest: object, folder: 'received' | 'empty' | 'none'): void {
+    const finalFolder = join(this.#folder, this.#name);
+    const finalManifest = join(this.#folder, `${this.#name}.json`);
+    for (const path of folder === 'none' ? [finalManifest] : [finalFolder, finalManifest]) {
+      if (existsSync(path)) throw new SchedulerError(`${path} exists already; results are never replaced`);
+    }
+    const partialManifest = join(this.#folder, `.${this.#name}.json.partial`);
+    writeFileSync(partialManifest, `${JSON.stringify(manifest, null, 2)}\n`);
+    if (folder === 'received') renameSync(this.#partialFolder(), finalFolder);
+    else if (folder === 'empty') mkdirSync(finalFolder);
+    renameSync(partialManifest, finalManifest);
   }
 
   /** Closes `.out` and `.err`. */
@@ -90,5 +95,14 @@ export class ResultFiles {
 
   #partialFolder(): string {
     return join(this.#folder, PARTIAL_FOLDER, this.#name);
+  }
+}
+
+/** Removes the folder for partial results when nothing is in it. */
+export function removeEmptyPartialFolder(resultsFolder: string): void {
+  try {
+    rmdirSync(join(resultsFolder, PARTIAL_FOLDER));
+  } catch {
+    // it is not there, or another batch uses it
   }
 }
