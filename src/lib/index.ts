@@ -3,65 +3,15 @@
  * loaded by the calls that need it.
  */
 
-// Resources: what one machine has and who holds what; the pool that places jobs on many.
-export { MachinePool, type PoolMachine } from './allocator/machine-pool.ts';
-export { availableOn, type OpenPoolOptions, openPool } from './allocator/open-pool.ts';
-export {
-  type Placement,
-  VirtualResources,
-  type VirtualResourcesOptions,
-} from './allocator/virtual-resources.ts';
-// A batch: the jobs of one file on many machines; or one command on one machine.
-export {
-  type Batch,
-  type BatchLine,
-  type JobDefaults,
-  type ReadBatchOptions,
-  readBatch,
-  readBatchFile,
-} from './batch/batch-file.ts';
-export {
-  type BatchOptions,
-  BatchRun,
-  type BatchSummary,
-  type PlannedStart,
-} from './batch/batch-run.ts';
-export { type LineNote, lineNoteText } from './batch/line-checks.ts';
-export { type RemoteRunOptions, runRemote } from './batch/remote-run.ts';
-// Errors: what a caller may handle; messages are one clear text, meant to be shown as they are.
-export {
-  InsufficientResourcesError,
-  MachineConfigError,
-  RemoteError,
-  SchedulerError,
-  UsageError,
-} from './domain/errors.ts';
-// Events: everything that happens, as JSON-safe records, and the stream that carries them.
-export * from './domain/events.ts';
-// Jobs, requests and machines: plain data.
-export {
-  type Attempt,
-  isSuccess,
-  type Job,
-  type JobId,
-  type JobOutcome,
-  jobId,
-} from './domain/job.ts';
+// Jobs, requests and machines: plain data, and the defaults.
+
+export { type Attempt, isSuccess, type Job, type JobId, type JobOutcome, jobId } from './domain/job.ts';
 export {
   type GpuSnapshot,
   type MachineName,
   type MachineSnapshot,
   machineName,
 } from './domain/machine.ts';
-// The engine and its two ports, for another store or another backend.
-export type {
-  ExecutionBackend,
-  FoundAttempt,
-  JobStore,
-  Refusal,
-  Reservation,
-  RunningAttempt,
-} from './domain/ports.ts';
 export { DEFAULT_REQUEST } from './domain/request-defaults.ts';
 export {
   type Allocation,
@@ -71,11 +21,39 @@ export {
   requestKey,
   type Shortfall,
 } from './domain/resources.ts';
-export { Engine, type EngineOptions } from './engine/engine.ts';
-// The runner of one machine, and the tie to it that outlives connections.
-export type { SourceTree } from './files/source-tree.ts';
-export { SourceTrees } from './files/source-trees.ts';
-// Machine files: names, files and destinations become machines; no machine is asked anything.
+
+// Errors: what a caller may want to handle; each message is meant to be shown as it is.
+
+export {
+  InsufficientResourcesError,
+  MachineConfigError,
+  RemoteError,
+  SchedulerError,
+  UsageError,
+} from './domain/errors.ts';
+
+// Events: everything that happens, as JSON-safe records, and the stream that carries them.
+
+export * from './domain/events.ts';
+export { EventStream } from './util/event-stream.ts';
+
+// Batches: the jobs of one file on many machines (`BatchRun`), or one command on one machine (`runRemote`).
+
+export {
+  type Batch,
+  type BatchLine,
+  type JobDefaults,
+  type ReadBatchOptions,
+  readBatch,
+  readBatchFile,
+} from './batch/batch-file.ts';
+export { type BatchOptions, BatchRun, type BatchSummary, type PlannedStart } from './batch/batch-run.ts';
+export { type LineNote, lineNoteText } from './batch/line-checks.ts';
+export { type RemoteRunOptions, runRemote } from './batch/remote-run.ts';
+export type { SkippedJob } from './stores/result-folder.ts';
+
+// Machine files: names, files and ssh destinations become machines; no machine is asked anything.
+
 export {
   type HostKeyChecking,
   localMachine,
@@ -89,15 +67,42 @@ export {
   findMachines,
   type MachineEntry,
 } from './machine/find-machines.ts';
+
 // Remote hosts: connect to a machine, run programs there, ask what it has free.
+
 export { type ConnectOptions, connectMachine } from './remote/connect.ts';
 export { type QueryOptions, queryMachine } from './remote/query.ts';
 export type { Channel, ChannelEnd, RemoteHost } from './remote/remote-host.ts';
 export type { SshOptions } from './remote/ssh-host.ts';
+
+// Resources: what one machine has and which jobs hold it, and the pool that places jobs on many machines.
+
+export { MachinePool, type PoolMachine } from './allocator/machine-pool.ts';
+export { availableOn, type OpenPoolOptions, openPool } from './allocator/open-pool.ts';
+export {
+  type Placement,
+  VirtualResources,
+  type VirtualResourcesOptions,
+} from './allocator/virtual-resources.ts';
+
+// The runner: starts jobs on one machine, spaced in time, over a link that outlives connections.
+
+export type { SourceTree } from './files/source-tree.ts';
+export { SourceTrees } from './files/source-trees.ts';
 export type { JobRun } from './runner/job-run.ts';
 export { type LinkOptions, MachineLink } from './runner/machine-link.ts';
 export { MachineRunner, type RunnerOptions } from './runner/machine-runner.ts';
 export type { BatchFacts } from './runner/manifest.ts';
+
+// The engine and its two ports, for another store or another backend.
+
+export type {
+  ExecutionBackend,
+  FoundAttempt,
+  JobStore,
+  Refusal,
+  Reservation,
+  RunningAttempt,
+} from './domain/ports.ts';
+export { Engine, type EngineOptions } from './engine/engine.ts';
 export { MemoryStore } from './stores/memory.ts';
-export type { SkippedJob } from './stores/result-folder.ts';
-export { EventStream } from './util/event-stream.ts';

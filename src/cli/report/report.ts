@@ -5,7 +5,7 @@ import { type Joblog, openJoblog } from './joblog.ts';
 import { jsonReport } from './json.ts';
 import { LiveOutput } from './live-output.ts';
 import { terminalReport } from './terminal.ts';
-import { type TextOut, writeNote } from './text-out.ts';
+import { GatheredOut, type TextOut, writeNote } from './text-out.ts';
 
 /** What decides which reporters there are. */
 export interface ReportOptions {
@@ -33,12 +33,13 @@ export function openReport({ json, verbose, joblog, results }: ReportOptions): R
   // A reader that goes away (`| head`) must not end the batch.
   for (const stream of [stdout, stderr]) stream.on('error', () => {});
   const text = json ? undefined : terminalReport({ stdout, stderr, verbose, results });
+  const forPrograms = new GatheredOut(stdout);
   const outs: { readonly stdout: TextOut; readonly stderr: TextOut } = text ?? { stdout: stderr, stderr };
   const warn = (message: string) => writeNote(outs.stderr, message);
   const log: Joblog | undefined =
     joblog === undefined ? undefined : openJoblog(joblog, { stdout: outs.stdout, onError: warn });
   const live = verbose ? new LiveOutput(outs.stdout, outs.stderr) : undefined;
-  const tell = text === undefined ? jsonReport(stdout) : (event: SchedulerEvent) => text.report(event);
+  const tell = text === undefined ? jsonReport(forPrograms) : (event: SchedulerEvent) => text.report(event);
   return {
     report: (event) => {
       live?.report(event);
@@ -51,6 +52,7 @@ export function openReport({ json, verbose, joblog, results }: ReportOptions): R
     close: () => {
       log?.close();
       text?.close();
+      forPrograms.flush();
     },
   };
 }

@@ -2,7 +2,7 @@
 import type { SchedulerEvent } from '../../lib/domain/events.ts';
 import { canDrawFooter, Footer, type FooterOptions } from './footer.ts';
 import { textReport } from './text.ts';
-import type { TextOut } from './text-out.ts';
+import { GatheredOut, type TextOut } from './text-out.ts';
 
 /** Options of `terminalReport`. */
 export interface TerminalReportOptions extends FooterOptions {
@@ -26,9 +26,14 @@ export interface TerminalReport extends Disposable {
 /** Reports in text; the footer is there only where `canDrawFooter` says so, and no escape code is written elsewhere. */
 export function terminalReport(options: TerminalReportOptions): TerminalReport {
   const footer = canDrawFooter(options, options.environment) ? new Footer(options) : undefined;
-  const { stdout, stderr } = footer ?? options;
+  // Where there is no footer to keep lines apart from, lines are gathered, unless a person watches them.
+  const gathered = options.stdout.isTTY ? undefined : new GatheredOut(options.stdout);
+  const { stdout, stderr } = footer ?? { stdout: gathered ?? options.stdout, stderr: options.stderr };
   const text = textReport({ ...options, stdout, stderr });
-  const close = (): void => footer?.close();
+  const close = (): void => {
+    footer?.close();
+    gathered?.flush();
+  };
   return {
     report: (event) => {
       footer?.report(event);

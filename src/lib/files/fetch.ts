@@ -40,12 +40,19 @@ export async function fetchFiles(
     new RemoteError(machine, 'fetch', `${machine}: cannot bring the results home: ${reason}`, { cause });
   const warnings: string[] = [];
   let files = 0;
+  const renamed = new Set<string>();
   let refused: Error | undefined;
   const unpack = new Unpack({
     cwd: request.into,
     strict: true,
     preserveOwner: false,
     onReadEntry: (entry) => {
+      if (entry.path.includes('\ufffd') && entry.type !== 'Directory') {
+        // The tar library reads names as UTF-8: two that differ only in other bytes must not become one file.
+        const { path } = entry;
+        for (let copy = 2; renamed.has(entry.path); copy++) entry.path = `${path}-${copy}`;
+        renamed.add(entry.path);
+      }
       if (entry.type === 'File' || entry.type === 'OldFile') files += 1;
       else if (!['Directory', 'SymbolicLink', 'Link', 'ContiguousFile', 'GNUDumpDir'].includes(entry.type)) {
         refused ??= new Error(`${entry.path} is a ${entry.type}`);
@@ -71,6 +78,8 @@ export async function fetchFiles(
   if (exitCode === 66) warnings.push('a path named in --copy-backwards does not exist');
   else if (exitCode !== 0)
     throw fail(`tar there ended with ${exitCode} (disk full, or a file that cannot be read?)`);
+  if (renamed.size > 0)
+    warnings.push(`${renamed.size} files with names that are not UTF-8 came home under similar names`);
   return { files, bytes, warnings };
 }
 

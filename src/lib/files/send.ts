@@ -4,6 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { basename } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { RemoteError } from '../domain/errors.ts';
 import type { RemoteHost } from '../remote/remote-host.ts';
@@ -39,26 +40,44 @@ export async function sendTree(
   if (made.exitCode !== 0) throw fail(made.output.trim());
   let sentBytes = 0;
   for (const group of tree.groups) {
-    const sent = await runWithInput(host, `exec tar -xof - -C "${partial}"`, async (stdin) => {
-      sentBytes += await packInto(group, stdin);
+    // tar ends at the archive's own end; `cat` then waits for the end of our sending, which would else seem broken off.
+    const script = `tar -xof - -C "${partial}" && exec cat >/dev/null`;
+    let problemHere: string | undefined;
+    const sent = await runWithInput(host, script, async (stdin) => {
+      const packed = await packInto(group, stdin);
+      sentBytes += packed.bytes;
+      problemHere = packed.problem;
+      if (problemHere !== undefined) throw new Error(problemHere); // the archive there breaks off
     }).catch((error: unknown) => {
       throw fail((error as Error).message);
     });
     if (sent.exitCode !== 0) {
       await shell.run(`rm -rf ${shellQuote(partial)}`).catch(() => {});
-      throw fail(sent.stderr.split('\n')[0] || 'the connection broke off');
+      throw fail(problemHere ?? (reasonThere(sent.stderr) || 'the connection broke off'));
     }
   }
-  // `mv` into an existing folder would move inside it: when another controller was first, its tree is the same.
+  // When another controller was first, its tree is the same. Without -T, which not all have, `mv` would then move inside.
+  const [from, to] = [shellQuote(partial), shellQuote(place)];
+  const nested = shellQuote(`${place}/${basename(partial)}`);
   const published = await shell.run(
-    `if [ -d ${shellQuote(place)} ]; then rm -rf ${shellQuote(partial)}; else chmod u+rwx ${shellQuote(partial)} && mv ${shellQuote(partial)} ${shellQuote(place)}; fi`,
+    `chmod u+rwx ${from}; if mv -T ${from} ${to} 2>/dev/null; then :; elif [ -d ${to} ]; then rm -rf ${from}; else mv ${from} ${to} && rm -rf ${nested}; fi`,
   );
   if (published !== 0) throw fail(`could not rename ${partial}`);
   return { sentBytes };
 }
 
-/** Streams a group of files as a tar archive. Resolves to the archive's length. */
-async function packInto(group: TreeGroup, stdin: NodeJS.WritableStream): Promise<number> {
+/** The line of tar's that tells why; GNU tar says `Wrote only` of a file that no longer fitted. */
+function reasonThere(stderr: string): string {
+  const lines = stderr.split('\n');
+  const line = lines.find((one) => /No space|[Qq]uota/.test(one)) ?? lines[0] ?? '';
+  return line.includes('Wrote only') ? `No space left on device there (${line})` : line;
+}
+
+/** Streams a group of files as a tar archive. Tells the archive's length, and what tar could not read here. */
+async function packInto(
+  group: TreeGroup,
+  stdin: NodeJS.WritableStream,
+): Promise<{ readonly bytes: number; readonly problem?: string }> {
   // LC_ALL=C: names are bytes. COPYFILE_DISABLE: macOS's tar would add a `._` file beside each.
   const tar = spawn('tar', ['-cf', '-', '--null', '--no-recursion', '-T', '-'], {
     cwd: group.root,
@@ -92,8 +111,8 @@ async function packInto(group: TreeGroup, stdin: NodeJS.WritableStream): Promise
       .trim()
       .split('\n')
       .filter((line) => !line.includes('Exiting with failure'));
-    throw new Error(lines[0] ?? 'tar failed here');
+    return { bytes, problem: lines[0] ?? 'tar failed here' };
   }
   stdin.end();
-  return bytes;
+  return { bytes };
 }

@@ -26,7 +26,12 @@ export interface SourceTree {
   readonly groups: readonly TreeGroup[];
   readonly files: number;
   readonly bytes: number;
+  /** Few files, few bytes and no links: machines keep copies of such a tree ready. */
+  readonly isSmall: boolean;
 }
+
+const SMALL_ENTRIES = 50;
+const SMALL_BYTES = 32 * 1024;
 
 /** How a tree is listed. */
 export interface SourceTreeOptions {
@@ -51,7 +56,7 @@ interface Entry {
 // Hashing is bound by the disk and one core; more at once only costs memory.
 const FILES_HASHED_AT_ONCE = 8;
 const STREAM_FROM_BYTES = 1024 * 1024;
-const NO_TREE: SourceTree = { id: '', groups: [], files: 0, bytes: 0 };
+const NO_TREE: SourceTree = { id: '', groups: [], files: 0, bytes: 0, isSmall: false };
 
 /**
  * Lists what is to be sent. A path inside `cwd` keeps its place relative to it; a path outside (absolute, `../`) is
@@ -99,11 +104,14 @@ export async function listSourceTree(options: SourceTreeOptions): Promise<Source
     hash.update(`${entry.kind} ${entry.mode.toString(8)} ${entry.digest} ${entry.path}\0`, 'latin1');
   }
   const files = all.filter((entry) => entry.kind === 'file');
+  const bytes = files.reduce((sum, entry) => sum + entry.size, 0);
   return {
     id: hash.digest('hex').slice(0, 40),
     groups: groups.filter((group) => group.paths.length > 0),
     files: files.length,
-    bytes: files.reduce((sum, entry) => sum + entry.size, 0),
+    bytes,
+    isSmall:
+      all.length <= SMALL_ENTRIES && bytes <= SMALL_BYTES && all.every((entry) => entry.kind !== 'link'),
   };
 }
 
@@ -141,13 +149,25 @@ async function list(
   const top = Buffer.from(within).toString('latin1');
   // Parents of a named path, so that the machine gets their modes; the top itself is made there.
   const parents = top.split('/').slice(0, -1);
-  for (let i = 1; i <= parents.length; i++) await add(root, parents.slice(0, i).join('/'), entries);
-  if (top === '.') return await walk(root, '', entries, never);
-  const kind = await add(root, top, entries).catch((error: NodeJS.ErrnoException) => {
+  const tellMissing = (error: NodeJS.ErrnoException): never => {
     if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error;
     throw new UsageError(`--copy-forwards: ${named} does not exist (looked at ${join(root, within)})`);
-  });
+  };
+  for (let i = 1; i <= parents.length; i++) {
+    const kind = await add(root, parents.slice(0, i).join('/'), entries).catch(tellMissing);
+    if (kind === 'link') entries.pop(); // a folder there, since it holds what was named
+  }
+  if (top === '.') return await walk(root, '', entries, never);
+  await refuseSensitiveFile(bytesPath(root, top), never, named);
+  const kind = await add(root, top, entries).catch(tellMissing);
   if (kind === 'folder') await walk(root, top, entries, never);
+}
+
+/** A folder that is left out of others (the results) may be named; a machine file or a key may not. */
+async function refuseSensitiveFile(path: Buffer, never: ReadonlySet<string>, named: string): Promise<void> {
+  const stat = await lstat(path).catch(() => undefined); // what is not there is told below
+  if (!stat?.isFile() || !never.has(await realpath(path))) return;
+  throw new UsageError(`--copy-forwards: ${named} is a machine file or a key that one names, and never sent`);
 }
 
 async function add(root: string, path: string, entries: Entry[]): Promise<Entry['kind'] | 'other'> {
@@ -174,10 +194,12 @@ async function walk(
   entries: Entry[],
   never: ReadonlySet<string>,
 ): Promise<void> {
-  const names = await readdir(folder === '' ? root : bytesPath(root, folder), { encoding: 'buffer' });
+  const full = folder === '' ? root : bytesPath(root, folder);
+  const names = await readdir(full, { encoding: 'buffer' });
+  const real = await realpath(full); // a named path may lead through links
   for (const name of names.map((bytes) => bytes.toString('latin1')).sort()) {
     const path = folder === '' ? name : `${folder}/${name}`;
-    if (name === '.git' || never.has(bytesPath(root, path).toString('utf8'))) continue;
+    if (name === '.git' || never.has(bytesPath(real, name).toString('utf8'))) continue;
     if ((await add(root, path, entries)) === 'folder') await walk(root, path, entries, never);
   }
 }

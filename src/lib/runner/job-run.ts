@@ -240,11 +240,19 @@ export function jobScript(command: string, setup: string | undefined): string {
   return setup === undefined ? command : `${setup}\n${command}`;
 }
 
-/** Removes attempt folders in groups: one `rm` for all that came in within a moment. */
+/** Folders removed with one call, and the longest that one waits to be. */
+const REMOVED_AT_ONCE = 500;
+const REMOVED_AFTER_MS = 10_000;
+
+/**
+ * Removes attempt folders in large groups, or when the machine is let go of. Not one by one: besides the calls, ext4
+ * makes every new file look at all inodes freed in the last five seconds.
+ */
 export class FolderRemover {
   readonly #link: MachineLink;
   readonly #places: AttemptPlace[] = [];
-  #removing: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #removing: Promise<void> = Promise.resolve();
 
   constructor(link: MachineLink) {
     this.#link = link;
@@ -253,29 +261,31 @@ export class FolderRemover {
   /** Takes note of a folder whose results are home. */
   add(place: AttemptPlace): void {
     this.#places.push(place);
-    this.#removing ??= this.#removeSoon();
+    if (this.#places.length >= REMOVED_AT_ONCE) void this.done();
+    this.#timer ??= setTimeout(() => void this.done(), REMOVED_AFTER_MS).unref();
   }
 
-  /** Settles when nothing waits any more. */
-  async done(): Promise<void> {
-    while (this.#removing !== undefined) await this.#removing;
-  }
-
-  async #removeSoon(): Promise<void> {
-    try {
-      while (this.#places.length > 0) {
-        const places = this.#places.splice(0, 100);
-        await this.#link.retrying(async (session) => {
-          const files = await session.files();
-          const folders = places.map((p) => shellQuote(`${session.folders.runs}/${p.folder}/${p.number}`));
-          const parents = places.map((p) => shellQuote(`${session.folders.runs}/${p.folder}`));
-          await files.run(`rm -rf ${folders.join(' ')}; rmdir ${parents.join(' ')} 2>/dev/null`);
-        });
-      }
-    } catch {
-      // the machine is gone for good: a later clean-up finds the folders
-    } finally {
-      this.#removing = undefined;
+  /** Removes what waits. */
+  done(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const places = this.#places.splice(0);
+    if (places.length > 0) {
+      // A machine that is gone for good keeps its folders: a later clean-up finds them.
+      this.#removing = this.#removing.then(() => this.#remove(places)).catch(() => {});
     }
+    return this.#removing;
+  }
+
+  async #remove(places: readonly AttemptPlace[]): Promise<void> {
+    await this.#link.retrying(async (session) => {
+      const files = await session.files();
+      const list = (paths: readonly string[]) => [...new Set(paths)].map(shellQuote).join(' ');
+      const folders = list(places.map((place) => `${place.folder}/${place.number}`));
+      const parents = list(places.map((place) => place.folder));
+      await files.run(
+        `(cd ${shellQuote(session.folders.runs)} && rm -rf ${folders}; rmdir ${parents} 2>/dev/null)`,
+      );
+    });
   }
 }

@@ -173,7 +173,6 @@ export class MachineRunner {
     const { now = Date.now, treeOf } = this.#options;
     const tree = await treeOf(job);
     const reader = await this.#reader;
-    if (!adopt) await this.#turnToStart();
     const cudaVisibleDevices =
       job.request.gpus > 0 && !job.request.reserveMachine ? allocation.gpus.join(',') : undefined;
     const place: AttemptPlace = { folder: jobFolder(job.name), number: attempt.number };
@@ -187,6 +186,7 @@ export class MachineRunner {
         place,
         call: {
           tree: tree.id,
+          isSmallTree: tree.isSmall,
           env: {
             ...env,
             ...(cudaVisibleDevices === undefined ? {} : { CUDA_VISIBLE_DEVICES: cudaVisibleDevices }),
@@ -200,7 +200,12 @@ export class MachineRunner {
           script: jobScript(job.command, setup),
           back: job.copyBackwards === 'changed' ? 'changed' : job.copyBackwards.length > 0 ? 'named' : 'none',
         },
-        sendTree: () => this.#sendTree(tree),
+        // The turn comes last: jobs that waited for the same tree must not all start when it is there.
+        sendTree: async () => {
+          const sentBytes = await this.#sendTree(tree);
+          await this.#turnToStart();
+          return sentBytes;
+        },
         results: resultsFolder === undefined ? undefined : new ResultFiles(resultsFolder, job.name),
         onOutput: onOutput === undefined ? undefined : (stream, chunk) => onOutput(job, stream, chunk),
         manifestOf: (ended, details) => manifestOf(job, allocation, ended, details, batch),

@@ -106,7 +106,7 @@ export class MachineSession {
   async removeBatchFolder(): Promise<void> {
     const shell = await this.files();
     const runs = shellQuote(this.folders.runs);
-    await shell.run(`rmdir ${runs}/* ${runs} 2>/dev/null`);
+    await shell.run(`rm -rf ${runs}/.spares; rmdir ${runs}/* ${runs} 2>/dev/null`);
   }
 
   async close(): Promise<void> {

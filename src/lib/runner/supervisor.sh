@@ -8,7 +8,8 @@
 #
 # An attempt's folder, $R/JOB/ATTEMPT/:
 #
-#     started/    made by mkdir, the wrapper's first act; whoever makes it owns the attempt
+#     started     whoever makes it owns the attempt: the wrapper with O_EXCL (no process needed), or, so that it never
+#                 starts, adopt with mkdir
 #     wrapper     pid and start time of the process that waits for the command
 #     pid         pid and start time of the command's shell, which leads its own session and process group
 #     request     what was asked for, as JSON, so that another controller can count it
@@ -37,6 +38,14 @@ trap '' HUP
 if command -v setsid >/dev/null 2>&1; then SETSID=setsid
 else SETSID='perl -MPOSIX -e POSIX::setsid();exec@ARGV'; fi
 job_env() { :; }
+
+# A pause without a process: reading from a FIFO that is open both ways never ends, so the time-out is all there is.
+if mkfifo "$R/.pause" 2>/dev/null && exec 9<>"$R/.pause" && rm -f "$R/.pause" && ! { read -r -t 0.001 -u 9; } 2>/dev/null &&
+  [ "${BASH_VERSINFO[0]}" -ge 4 ]; then
+  pause() { read -r -t "$1" -u 9; }
+else
+  pause() { sleep "$1" 2>/dev/null || sleep 1; }
+fi
 
 say() { printf '%s\n' "$*"; }
 
@@ -74,7 +83,7 @@ session_members() { # session lowest-pid [highest-pid] -> members: pids in that 
   if [ -n "$3" ]; then
     p=$2
     while [ "$p" -le "$3" ]; do
-      add_member "$1" "$p"
+      if [ -d "/proc/$p" ]; then add_member "$1" "$p"; fi
       p=$((p + 1))
     done
   else
@@ -86,7 +95,7 @@ session_members() { # session lowest-pid [highest-pid] -> members: pids in that 
 }
 
 add_member() { # session pid
-  if [ -d "/proc/$2" ] && { read -r stat <"/proc/$2/stat"; } 2>/dev/null && in_session "$1" ${stat##*) }; then
+  if { read -r stat <"/proc/$2/stat"; } 2>/dev/null && in_session "$1" ${stat##*) }; then
     members="$members $2"
   fi
 }
@@ -95,50 +104,123 @@ in_session() { # session, then stat's fields from the third on: state ppid pgrp 
   [ "$5" = "$1" ] && [ "$2" != Z ] && [ "$2" != X ]
 }
 
-to_end() { # leader start lowest-pid -> members: what is still there, the leader itself until it has its session
+to_end() { # leader start lowest-pid mark -> members: what is still there, the leader itself until it has its session
   session_members "$1" "$3"
   if alive "$1" "$2"; then members="$1 $members"; fi
+  if [ -n "$4" ]; then
+    for p in $(grep -lzxF -e "$4" /proc/[0-9]*/environ 2>/dev/null); do
+      p=${p#/proc/}
+      members="$members ${p%/environ}"
+    done
+  fi
   [ -n "$members" ]
 }
 
-end_session() { # leader start lowest-pid grace-tenths: TERM, then KILL after the grace
+mark_of() { # leader -> mark: what its environment and that of its descendants holds, also of those in other sessions
+  mark=
+  while IFS= read -r -d '' mark; do
+    case $mark in JOB_ID=*) return ;; esac
+  done
+  mark=
+} <"/proc/$1/environ"
+
+end_session() { # leader start lowest-pid grace-tenths [mark]: TERM, then KILL after the grace
   tenths=0
   signal=TERM
-  while to_end "$1" "$2" "$3"; do
+  while to_end "$1" "$2" "$3" "$5"; do
     if [ "$tenths" -ge "$4" ]; then signal=KILL; fi
     if [ "$tenths" = 0 ] || [ "$signal" = KILL ]; then
       kill -s "$signal" $members 2>/dev/null
       kill -s CONT $members 2>/dev/null
     fi
     [ "$tenths" -lt $(($4 + 100)) ] || return 1
-    sleep 0.1 2>/dev/null || sleep 1
+    pause 0.1
     tenths=$((tenths + 1))
   done
 }
 
 anything_in() { # folder
-  for f in "$1"/* "$1"/.[!.]* "$1"/..?*; do
-    if [ -e "$f" ] || [ -L "$f" ]; then return 0; fi
+  for entry in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+    if [ -e "$entry" ] || [ -L "$entry" ]; then return 0; fi
   done
   return 1
 }
 
-job() { # JOB N tree exports request script back(changed|named|none) end
+# Spares: job folders with a copy of a small source tree in them, made in sets by one cp, so that a job takes one by a
+# rename instead of making its own. A set is $R/.spares/SET/: 0/ to 15/, each `1/started/` and `1/work/`, and `ref`, which
+# is older than any job that takes one and younger than all copies by more than a tick of the file system's clock.
+SPARES=16
+SPARES_AFTER=8 # jobs with the same tree: fewer are not worth a set
+spares_tree=
+
+take_spare() { # tree -> spare: `SET/NUMBER`, empty when none is ready
+  spare=
+  if [ "$1" != "$spares_tree" ]; then
+    spares_tree=$1 spares_seen=0 spares_set=${spares_set:-0} spares_next=$SPARES
+  fi
+  spares_seen=$((spares_seen + 1))
+  [ "$spares_seen" -gt "$SPARES_AFTER" ] || return 0
+  if [ "$spares_next" = "$SPARES" ]; then
+    if [ "$spares_seen" = $((SPARES_AFTER + 1)) ]; then order_spares; fi
+    [ -d "$R/.spares/$((spares_set + 1))" ] || return 0
+    spares_set=$((spares_set + 1)) spares_next=0
+    order_spares
+  fi
+  spare=$spares_set/$spares_next
+  spares_next=$((spares_next + 1))
+}
+
+order_spares() { # the next set, in the background
+  make_spares "$((spares_set + 1))" "$spares_tree" </dev/null >/dev/null 2>&1 &
+}
+
+make_spares() { # set tree
+  set +m
+  new=$R/.spares/.$1
+  template=$R/.spares/$2
+  if [ ! -d "$template" ]; then
+    mkdir -p "$new/0/1/started" && $COPY "$T/$2" "$new/0/1/work" || return
+    number=1
+    while [ "$number" -lt "$SPARES" ]; do
+      $COPY "$new/0" "$new/$number" || return
+      number=$((number + 1))
+    done
+    mv -T "$new" "$template" || return
+  fi
+  $COPY "$template" "$new" || return
+  pause 0.02
+  : >"$new/ref"
+  pause 0.02
+  mv -T "$new" "$R/.spares/$1"
+}
+
+job() { # JOB N tree(NAME, small:NAME or nothing) exports request script back(changed|named|none) end
   [ "$8" = end ] || return 0
+  spare=
+  case $2$3 in
+    1small:*) take_spare "${3#small:}" ;;
+  esac
   wrapper "$@" </dev/null 2>/dev/null &
 }
 
 wrapper() {
   set +m
   trap '' PIPE INT
-  j=$1 n=$2 tree=$3 exports=$4 request=$5 script=$6 back=$7
+  j=$1 n=$2 tree=${3#small:} exports=$4 request=$5 script=$6 back=$7
   a=$R/$j/$n
-  set -- "$a" "$a/started"
-  [ -d "$R/$j" ] || set -- "$R/$j" "$@"
-  [ -n "$tree" ] || set -- "$@" "$a/work"
-  if ! mkdir "$@" 2>/dev/null; then
-    if [ -d "$a/started" ]; then say "refused $j $n"; else say "failed $j $n cannot make $a: $(first_line mkdir -p "$a")"; fi
-    return
+  # -T: a job's folder that is there already is not moved into, and as it is not empty the rename fails.
+  if [ -n "$spare" ] && ! mv -T "$R/.spares/$spare" "$R/$j" 2>/dev/null; then spare=; fi
+  if [ -z "$spare" ]; then
+    set -- "$a"
+    [ -d "$R/$j" ] || set -- "$R/$j" "$@"
+    [ -n "$tree" ] || set -- "$@" "$a/work"
+    mkdir "$@" 2>/dev/null # another supervisor may be at it too: only `started` says whose the attempt is
+    set -C
+    if ! { : >"$a/started"; } 2>/dev/null; then
+      if [ -e "$a/started" ]; then say "refused $j $n"; else say "failed $j $n cannot make $a: $(first_line mkdir -p "$a")"; fi
+      return
+    fi
+    set +C
   fi
   self=${BASHPID:-$(exec sh -c 'echo $PPID')}
   start_of "$self"
@@ -147,14 +229,16 @@ wrapper() {
     say "failed $j $n cannot write to $a (disk full?)"
     return
   fi
-  if [ -n "$tree" ]; then
+  ref=$R/.spares/${spare%/*}/ref
+  if [ -n "$tree" ] && [ -z "$spare" ]; then
     if ! $COPY "$T/$tree" "$a/work" 2>"$a/err"; then
       say "failed $j $n cannot copy the source tree: $(first_line cat "$a/err")"
       return
     fi
-    : >"$a/ref"
+    ref=$a/ref
+    : >"$ref"
     # A file system's clock ticks every 1 to 10 ms; within one tick a job's change could not be told from the copy.
-    sleep 0.01 2>/dev/null || sleep 1
+    pause 0.01
   fi
   uptime_now
   began=$up
@@ -169,7 +253,7 @@ wrapper() {
     job_env
     eval "$exports"
     trap - PIPE INT HUP
-    exec 3>&- $SETSID bash "$a/script"
+    exec 3>&- 9>&- $SETSID bash "$a/script"
   ) 3>&1 >"$a/out" 2>"$a/err"
   code=$?
   uptime_now
@@ -196,19 +280,54 @@ wrapper() {
     changed) if list_changed; then flags=${flags}w; fi ;;
     named) flags=${flags}w ;;
   esac
-  if ! { printf '%s %s %s %s done\n' "$code" "$began" "$up" "$left" >"$a/exit.new" && mv "$a/exit.new" "$a/exit"; }; then
+  if ! printf '%s %s %s %s done\n' "$code" "$began" "$up" "$left" >"$a/exit.new"; then
     say "failed $j $n cannot write its exit record (disk full?); the command ended with $code"
     return
   fi
   say "ended $j $n $code $began $up $left $flags"
+  exec mv "$a/exit.new" "$a/exit"
 }
 
 list_changed() { # writes $a/changed; false when nothing was made or changed
-  if [ -n "$tree" ]; then set -- "$NEWER" ../ref
-  elif anything_in "$a/work"; then set --
-  else return 1; fi
-  (cd "$a/work" && find . "$@" \( -type f -o -type l -o -type d ! -name . -empty \) -print0 >../changed)
+  if [ -z "$tree" ]; then
+    anything_in "$a/work" || return 1
+    find_in_work
+  elif [ -z "$spare" ] || ! compare_few; then
+    find_in_work "$NEWER" "$ref"
+  fi
   [ -s "$a/changed" ]
+}
+
+find_in_work() { # test...
+  (cd "$a/work" && find . "$@" \( -type f -o -type l -o -type d ! -name . -empty \) -print0 >"$a/changed")
+}
+
+# What find says for a small tree, without a process: new is what the tree has not, changed what differs from it in
+# time, content (a job may set a file's time back) or the executable bit. False when it cannot tell.
+compare_few() {
+  [ "${BASH_VERSINFO[0]}" -ge 5 ] || return 1 # whose -nt looks at nanoseconds
+  shopt -s globstar dotglob nullglob
+  cd "$a/work" || return 1
+  set -- **
+  [ $# -le 100 ] || return 1
+  for f; do
+    o=$T/$tree/$f
+    if [ -L "$f" ]; then return 1
+    elif [ -d "$f" ]; then
+      if [ -d "$o" ] || anything_in "$f"; then continue; fi
+    elif [ ! -f "$f" ]; then continue
+    elif [ -f "$o" ] && ! [ "$f" -nt "$o" ] && ! [ "$f" -ot "$o" ] && same_bytes "$f" "$o"; then
+      if [ -x "$f" ]; then [ -x "$o" ] && continue; else [ -x "$o" ] || continue; fi
+    fi
+    printf './%s\0' "$f" >>"$a/changed"
+  done
+}
+
+same_bytes() { # file file: read as NUL-ended pieces, since a variable holds no NUL
+  local IFS=$'\1'
+  mapfile -d '' -t one <"$1"
+  mapfile -d '' -t two <"$2"
+  [ "${#one[@]} ${one[*]}" = "${#two[@]} ${two[*]}" ]
 }
 
 cancel() { # JOB N grace-tenths end
@@ -219,9 +338,13 @@ cancel() { # JOB N grace-tenths end
 canceller() {
   set +m
   a=$R/$1/$2
+  mkdir -p "$a" # its wrapper may not have come so far yet
   : >"$a/cancelled"
   { read -r pid pid_start <"$a/pid"; } 2>/dev/null || return 0
-  if alive "$pid" "$pid_start"; then end_session "$pid" "$pid_start" 1 "$3"; fi
+  if alive "$pid" "$pid_start"; then
+    mark_of "$pid" 2>/dev/null
+    end_session "$pid" "$pid_start" 1 "$3" "$mark"
+  fi
 }
 
 adopt() { # JOB N end
@@ -262,7 +385,7 @@ watcher() {
         return
       fi
     fi
-    sleep 0.2 2>/dev/null || sleep 1
+    pause 0.2
   done
 }
 
@@ -293,6 +416,6 @@ gpu_waiter() {
       say "gpu-held $token $held"
       return
     fi
-    sleep 0.2 2>/dev/null || sleep 1
+    pause 0.2
   done
 }

@@ -34,6 +34,8 @@ export type AttemptReport =
 export interface StartCall {
   /** Name of the source tree to work in a copy of; empty for an empty folder. */
   readonly tree: string;
+  /** Whether copies of the tree may be kept ready. */
+  readonly isSmallTree: boolean;
   /** Variables set for this job alone. */
   readonly env: Readonly<Record<string, string>>;
   /** Kept beside the job, so that another controller can count it. */
@@ -73,6 +75,7 @@ export class Supervisor {
   readonly #close: () => void;
   readonly #gpuWaits = new Map<string, (result: GpuWaitResult) => void>();
   #tokens = 0;
+  #isGone = false;
 
   /** Starts a supervisor. `onReport` hears of every attempt that it starts or adopts. */
   static async open(
@@ -80,7 +83,8 @@ export class Supervisor {
     folders: Promise<MachineFolders>,
     onReport: (place: AttemptPlace, report: AttemptReport) => void,
   ): Promise<Supervisor> {
-    const { channel, rest } = await openShell(host, { shell: 'exec bash --norc --noprofile' });
+    // The login shell waits for it and says so when it is killed: its jobs hold the channel open for as long as they run.
+    const { channel, rest } = await openShell(host, { shell: 'bash --norc --noprofile; echo gone' });
     try {
       return new Supervisor(channel, rest, await folders, onReport);
     } catch (error) {
@@ -102,7 +106,7 @@ export class Supervisor {
     };
     this.ended = channel.ended.then((end) => {
       for (const settle of this.#gpuWaits.values()) settle({ type: 'free' });
-      return end.type === 'unknown' ? end.reason : 'the supervisor ended';
+      return end.type === 'unknown' && !this.#isGone ? end.reason : 'the supervisor ended';
     });
     this.#write(
       `R=${shellQuote(folders.runs)}\nT=${shellQuote(folders.trees)}\nCOPY=${shellQuote(folders.copyCommand)}\nNEWER=${shellQuote(folders.newerTest)}\n${script}\n`,
@@ -136,7 +140,7 @@ export class Supervisor {
     const words = [
       place.folder,
       String(place.number),
-      call.tree,
+      call.isSmallTree ? `small:${call.tree}` : call.tree,
       exports,
       JSON.stringify(call.request),
       call.script,
@@ -176,6 +180,11 @@ export class Supervisor {
   #hear(line: string, onReport: (place: AttemptPlace, report: AttemptReport) => void): void {
     const words = line.split(' ');
     const [verb, first = '', second = ''] = words;
+    if (verb === 'gone') {
+      this.#isGone = true;
+      this.#close();
+      return;
+    }
     if (verb === 'gpu-free' || verb === 'gpu-held') {
       const settle = this.#gpuWaits.get(first);
       this.#gpuWaits.delete(first);
