@@ -6,6 +6,7 @@ import { UsageError } from '../lib/domain/errors.ts';
 import type { Job } from '../lib/domain/job.ts';
 import { DEFAULT_REQUEST } from '../lib/domain/request-defaults.ts';
 import type { ResourceRequest } from '../lib/domain/resources.ts';
+import { nearestWord } from '../lib/util/nearest-word.ts';
 
 /** What the user asked for. */
 export interface BatchArguments {
@@ -32,7 +33,79 @@ const RESOURCE_VALUES = [
 ] as const;
 const RESOURCE_SWITCHES = ['no-gpu-required', 'no-reserve-gpu', 'reserve'] as const;
 
-/** Declares the options. */
+/** The options as yargs wants them. */
+const OPTIONS = {
+  machines: {
+    type: 'string',
+    array: true,
+    requiresArg: true,
+    describe: 'machine files, `local`, or ssh destinations (user@host:port, aliases)',
+  },
+  'copy-forwards': {
+    type: 'string',
+    array: true,
+    describe: 'paths to send to the machines [all of the working directory but .git and the results]',
+  },
+  'copy-backwards': {
+    type: 'string',
+    array: true,
+    describe: 'paths to bring back, wildcards allowed [all that the job created or changed]',
+  },
+  'num-cpus': { type: 'string', requiresArg: true, describe: 'CPU cores per job [1]' },
+  'memory-required': {
+    type: 'string',
+    requiresArg: true,
+    describe: 'memory per job in MB, or 3G [7000]',
+  },
+  'gpu-memory-required': {
+    type: 'string',
+    requiresArg: true,
+    describe: 'memory per job on each of its GPUs in MB, or 3G [1000]',
+  },
+  'gpu-utilization': {
+    type: 'string',
+    requiresArg: true,
+    describe: 'share of a GPU per job, 0 to 1 [0.75]',
+  },
+  'num-gpus': { type: 'string', requiresArg: true, describe: 'GPUs per job, all on one machine [1]' },
+  'no-gpu-required': { type: 'boolean', describe: 'jobs need no GPU' },
+  'no-reserve-gpu': { type: 'boolean', describe: 'let jobs share a GPU' },
+  reserve: { type: 'boolean', describe: 'a whole machine per job' },
+  placement: {
+    type: 'string',
+    choices: ['spread', 'pack'],
+    default: 'spread',
+    describe: 'use the emptiest or the fullest machine that fits',
+  },
+  results: { type: 'string', requiresArg: true, default: 'job_results', describe: 'results folder' },
+  'dry-run': {
+    type: 'boolean',
+    default: false,
+    describe: 'ask the machines, print what would start where, run nothing',
+  },
+  verbose: {
+    type: 'boolean',
+    default: false,
+    describe: 'also print what the jobs print, and more of what happens',
+  },
+  joblog: {
+    type: 'string',
+    requiresArg: true,
+    describe: "write GNU parallel's job log (+FILE appends, - is stdout)",
+  },
+  json: {
+    type: 'boolean',
+    default: false,
+    describe: 'print events as JSON, one a line, instead of text',
+  },
+  'ssh-config': {
+    type: 'string',
+    requiresArg: true,
+    describe: 'another ssh configuration file, as ssh -F',
+  },
+} as const;
+
+/** Declares the command line. */
 function declare(cli: Argv) {
   return (
     cli
@@ -53,76 +126,7 @@ function declare(cli: Argv) {
           describe: 'one shell command per line',
         }),
       )
-      .options({
-        machines: {
-          type: 'string',
-          array: true,
-          requiresArg: true,
-          describe: 'machine files, `local`, or ssh destinations (user@host:port, aliases)',
-        },
-        'copy-forwards': {
-          type: 'string',
-          array: true,
-          describe: 'paths to send to the machines [all of the working directory but .git and the results]',
-        },
-        'copy-backwards': {
-          type: 'string',
-          array: true,
-          describe: 'paths to bring back, wildcards allowed [all that the job created or changed]',
-        },
-        'num-cpus': { type: 'string', requiresArg: true, describe: 'CPU cores per job [1]' },
-        'memory-required': {
-          type: 'string',
-          requiresArg: true,
-          describe: 'memory per job in MB, or 3G [7000]',
-        },
-        'gpu-memory-required': {
-          type: 'string',
-          requiresArg: true,
-          describe: 'memory per job on each of its GPUs in MB, or 3G [1000]',
-        },
-        'gpu-utilization': {
-          type: 'string',
-          requiresArg: true,
-          describe: 'share of a GPU per job, 0 to 1 [0.75]',
-        },
-        'num-gpus': { type: 'string', requiresArg: true, describe: 'GPUs per job, all on one machine [1]' },
-        'no-gpu-required': { type: 'boolean', describe: 'jobs need no GPU' },
-        'no-reserve-gpu': { type: 'boolean', describe: 'let jobs share a GPU' },
-        reserve: { type: 'boolean', describe: 'a whole machine per job' },
-        placement: {
-          type: 'string',
-          choices: ['spread', 'pack'] as const,
-          default: 'spread' as const,
-          describe: 'use the emptiest or the fullest machine that fits',
-        },
-        results: { type: 'string', requiresArg: true, default: 'job_results', describe: 'results folder' },
-        'dry-run': {
-          type: 'boolean',
-          default: false,
-          describe: 'ask the machines, print what would start where, run nothing',
-        },
-        verbose: {
-          type: 'boolean',
-          default: false,
-          describe: 'also print what the jobs print, and more of what happens',
-        },
-        joblog: {
-          type: 'string',
-          requiresArg: true,
-          describe: "write GNU parallel's job log (+FILE appends, - is stdout)",
-        },
-        json: {
-          type: 'boolean',
-          default: false,
-          describe: 'print events as JSON, one a line, instead of text',
-        },
-        'ssh-config': {
-          type: 'string',
-          requiresArg: true,
-          describe: 'another ssh configuration file, as ssh -F',
-        },
-      })
+      .options(OPTIONS)
       .completion('completion', 'print a script for shell completion')
       .epilogue(
         'Exit code: 0 when every line has a good result; 1-100 lines without one (101: more); 255 anything else; 130 after Ctrl-C twice.',
@@ -187,6 +191,11 @@ export async function parseBatchArguments(argv: readonly string[]): Promise<Batc
 /** Says what yargs says, in one line, and where a list may have swallowed the file. */
 function explain(message: string): string {
   const line = message.replaceAll(/\s*\n\s*/g, ' ').trim();
+  const [, unknown] = /^Unknown arguments?: ([^\s,]+)/.exec(line) ?? [];
+  if (unknown !== undefined) {
+    const near = nearestWord(unknown, Object.keys(OPTIONS));
+    return near === undefined ? line : `${line} (did you mean --${near}?)`;
+  }
   if (!line.startsWith('Not enough non-option arguments')) return line;
   return 'no batch file is named: expected execute_batch FILE --machines NAME... (FILE goes first: a list such as --machines takes all words up to the next flag)';
 }

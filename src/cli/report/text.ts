@@ -5,7 +5,6 @@
 import { assertNever } from '../../lib/domain/errors.ts';
 import type {
   JobEnded,
-  JobNeverFits,
   JobSkipped,
   JobStarted,
   MachineQueried,
@@ -13,15 +12,12 @@ import type {
   TreeSent,
 } from '../../lib/domain/events.ts';
 import { isSuccess } from '../../lib/domain/job.ts';
-import { requestKey } from '../../lib/domain/resources.ts';
 import { durationText } from '../../lib/util/duration-text.ts';
 import { formatBytes } from '../../lib/util/size.ts';
 import { visibleText } from '../../lib/util/terminal-text.ts';
 import { outcomeText } from './outcome-text.ts';
 import { summaryReport } from './summary.ts';
 import { type TextOut, writeNote } from './text-out.ts';
-
-const SHORTFALLS_SHOWN = 10;
 
 /** Options of `textReport`. */
 export interface TextReportOptions {
@@ -38,7 +34,6 @@ export function textReport(options: TextReportOptions): (event: SchedulerEvent) 
   const { stdout, stderr, verbose = false, results = 'job_results' } = options;
   const queried: MachineQueried[] = [];
   const saidAtQuery = new Set<string>();
-  const neverFitting = new Map<string, number>();
   const summary = summaryReport({ stderr, results });
   const line = (text: string): unknown => stdout.write(`${text}\n`);
   const note = (text: string): void => writeNote(stderr, text);
@@ -74,8 +69,7 @@ export function textReport(options: TextReportOptions): (event: SchedulerEvent) 
         note(`warning: line ${event.line} (${visibleText(event.name)}): ${visibleText(event.message)}`);
         return;
       case 'job:never-fits':
-        note(neverFitsText(event, neverFitting));
-        return;
+        return; // the error that refuses the batch says it, with what is short on each machine
       case 'machine:warned': {
         const text = machineWarningText(event.machine, event.message);
         if (!saidAtQuery.has(text)) note(text); // a snapshot's warning may also come as an event of its own
@@ -177,22 +171,4 @@ function treeText({ machine, files, bytes, sentBytes }: TreeSent): string {
   return sentBytes > 0
     ? `${visibleText(machine)}: source tree of ${tree} is there, ${formatBytes(sentBytes)} sent`
     : `${visibleText(machine)}: source tree of ${tree} was there already`;
-}
-
-/** A request that many lines share is explained once. `seen`: the line that first had each request. */
-function neverFitsText({ line, name, request, shortfalls }: JobNeverFits, seen: Map<string, number>): string {
-  const head = `line ${line} (${visibleText(name)}) fits on no machine`;
-  const key = requestKey(request);
-  const first = seen.get(key);
-  if (first !== undefined) return `${head}, as line ${first}`;
-  seen.set(key, line);
-  const reasons = shortfalls
-    .slice(0, SHORTFALLS_SHOWN)
-    .map(
-      ({ machine, shortfalls: short }) =>
-        `${visibleText(machine)}: ${short.map((s) => visibleText(s.message)).join(', ')}`,
-    );
-  const more = shortfalls.length - reasons.length;
-  if (more > 0) reasons.push(`and ${more} more machine${more === 1 ? '' : 's'}`);
-  return reasons.length === 0 ? head : `${head}: ${reasons.join('; ')}`;
 }

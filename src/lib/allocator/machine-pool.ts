@@ -46,7 +46,7 @@ export class MachinePool implements ExecutionBackend {
   reserve(job: Job): Reservation | Refusal {
     const machine = this.#index.best(job.request);
     if (machine === undefined) {
-      const everFits = this.#canEverFit(job.request);
+      const everFits = this.canEverFit(job.request);
       return { type: 'refused', everFits, shortfalls: everFits ? [] : this.explainEver(job.request) };
     }
     const allocation = machine.resources.allocate(job.request);
@@ -173,7 +173,8 @@ export class MachinePool implements ExecutionBackend {
     }
   }
 
-  #canEverFit(request: ResourceRequest): boolean {
+  /** Whether some machine could hold the request with nothing of ours on it. */
+  canEverFit(request: ResourceRequest): boolean {
     const key = requestKey(request);
     const known = this.#everFits.get(key);
     if (known !== undefined) return known;

@@ -279,26 +279,31 @@ export class BatchRun implements AsyncDisposable {
   }
 
   #refuseImpossible(pool: MachinePool): void {
-    const impossible = new Map<string, Job[]>();
+    const kinds = new Map<string, Job[]>();
     for (const job of this.toRun) {
-      if (pool.machines.some(({ resources }) => resources.canEverFit(job.request))) continue;
-      const key = requestKey(job.request);
-      impossible.set(key, [...(impossible.get(key) ?? []), job]);
+      if (pool.canEverFit(job.request)) continue;
+      const { id, name, line, command, request } = job;
+      const shortfalls = pool.explainEver(request);
+      this.events.publish({
+        type: 'job:never-fits',
+        at: Date.now(),
+        job: id,
+        name,
+        line,
+        command,
+        request,
+        shortfalls,
+      });
+      const key = requestKey(request);
+      const kind = kinds.get(key);
+      if (kind === undefined) kinds.set(key, [job]);
+      else kind.push(job);
     }
-    const [jobs] = impossible.values();
-    const [first] = jobs ?? [];
-    if (jobs === undefined || first === undefined) return;
-    const lines =
-      jobs.length === 1 ? `line ${first.line}` : `${jobs.length} lines, first line ${first.line},`;
-    const hint =
-      this.#options.onWarning === undefined ? [] : memoryHint(pool, this.#options.defaults.request);
-    throw new UsageError(
-      [
-        `${lines} can never run on these machines:`,
-        ...reasonsOf(pool, first.request).map((r) => `  ${r}`),
-        ...hint,
-      ].join('\n'),
-    );
+    if (kinds.size === 0) return;
+    const text = [...kinds.values()].slice(0, KINDS_SHOWN).flatMap((jobs) => impossibleText(pool, jobs));
+    if (kinds.size > KINDS_SHOWN) text.push(`and lines with ${kinds.size - KINDS_SHOWN} other requests`);
+    const { request } = this.#options.defaults;
+    throw new UsageError([...text, ...memoryHint(pool, request), ...gpuHint(pool, request)].join('\n'));
   }
 
   #hintAtDefaults(pool: MachinePool): void {
@@ -309,6 +314,19 @@ export class BatchRun implements AsyncDisposable {
     const hint = [...memoryHint(pool, request), ...utilizationHint(pool, request)][0];
     if (hint !== undefined) this.#options.onWarning?.(hint);
   }
+}
+
+const KINDS_SHOWN = 5;
+
+/** Says that some lines with one request can never run, and what is short on each machine. */
+function impossibleText(pool: MachinePool, jobs: readonly Job[]): string[] {
+  const [first] = jobs;
+  if (first === undefined) return [];
+  const lines = jobs.length === 1 ? `line ${first.line}` : `${jobs.length} lines, first line ${first.line},`;
+  return [
+    `${lines} can never run on these machines:`,
+    ...reasonsOf(pool, first.request).map((reason) => `  ${reason}`),
+  ];
 }
 
 /** What is short on each machine, a line each. */
@@ -334,6 +352,13 @@ function memoryHint(pool: MachinePool, request: ResourceRequest): string[] {
   return [
     `hint: the default --memory-required ${request.memoryMiB} lets ${now} jobs run at once; with less memory each, up to ${without} would`,
   ];
+}
+
+/** Says that a GPU is asked for by default, where no machine has one. */
+function gpuHint(pool: MachinePool, request: ResourceRequest): string[] {
+  if (request.gpus !== DEFAULT_REQUEST.gpus || pool.machines.some(({ snapshot }) => snapshot.gpus.length > 0))
+    return [];
+  return ['hint: a job asks for one GPU by default; --no-gpu-required is for jobs that need none'];
 }
 
 /** Says that the default of `--gpu-utilization` is what keeps GPUs from being shared, when it is. */

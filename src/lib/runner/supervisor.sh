@@ -119,7 +119,10 @@ to_end() { # leader start lowest-pid mark -> members: what is still there, the l
 mark_of() { # leader -> mark: what its environment and that of its descendants holds, also of those in other sessions
   mark=
   while IFS= read -r -d '' mark; do
-    case $mark in JOB_ID=*) return ;; esac
+    case $mark in
+      "JOB_ID=$JOB_ID") ;; # ours: we run inside of a job, and the leader has not become the job's shell yet
+      JOB_ID=*) return ;;
+    esac
   done
   mark=
 } <"/proc/$1/environ"
