@@ -17,6 +17,7 @@
 #     ref         stands between the making of work/ and the start: what is newer, the job made
 #     changed     NUL-separated paths below work/ that the job made or changed
 #     cancelled   somebody asked for its end
+#     lost        its wrapper was found gone, and this was told
 #     exit        `code start end left-behind done`, by rename, last (start and end as /proc/uptime counts)
 #
 # What it says, a line each; JOB is the job folder's name, which holds no blanks:
@@ -26,7 +27,7 @@
 #     failed JOB N REASON...      it could not be started
 #     refused JOB N               somebody else owns the attempt
 #     unstarted JOB N             (adopt) it never started, and now never will
-#     lost JOB N                  (adopt) its wrapper is gone without an exit record
+#     lost JOB N                  its wrapper is gone without an exit record
 #     gpu-free TOKEN              the memory is free again
 #     gpu-held TOKEN INDEX FREE   it is not, within the time given
 #
@@ -218,12 +219,10 @@ wrapper() {
     [ -d "$R/$j" ] || set -- "$R/$j" "$@"
     [ -n "$tree" ] || set -- "$@" "$a/work"
     mkdir "$@" 2>/dev/null # another supervisor may be at it too: only `started` says whose the attempt is
-    set -C
-    if ! { : >"$a/started"; } 2>/dev/null; then
+    if ! mkdir "$a/started" 2>/dev/null; then
       if [ -e "$a/started" ]; then say "refused $j $n"; else say "failed $j $n cannot make $a: $(first_line mkdir -p "$a")"; fi
       return
     fi
-    set +C
   fi
   self=${BASHPID:-$(exec sh -c 'echo $PPID')}
   start_of "$self"
@@ -384,11 +383,40 @@ watcher() {
       # Twice, since the wrapper may write its exit record and go between the two looks.
       missed=$((missed + 1))
       if [ "$missed" -gt 2 ]; then
-        say "lost $j $n"
+        lose
         return
       fi
     fi
     pause 0.2
+  done
+}
+
+lose() { # the attempt $a of $j and $n: its wrapper is gone; what is left of the job could never be told of
+  { read -r pid pid_start <"$a/pid"; } 2>/dev/null && end_session "$pid" "$pid_start" 1 20
+  say "lost $j $n"
+}
+
+# Looks after the wrappers of this supervisor's life: one that was killed (by hand, by the kernel for want of memory)
+# tells nothing any more.
+keeper() { # pid and start time of the supervisor
+  set +m
+  trap '' PIPE
+  suspects=
+  while pause "${KEEPER_SECONDS:-5}"; alive "$1" "$2"; do
+    suspected=$suspects suspects=
+    for a in "$R"/*/*; do
+      if [ -e "$a/exit" ] || [ -e "$a/lost" ]; then continue; fi
+      { read -r pid pid_start <"$a/wrapper"; } 2>/dev/null || continue
+      if alive "$pid" "$pid_start"; then continue; fi
+      case $suspected in
+        *" $a "*) # twice, since a wrapper may write its exit record and go between two looks
+          n=${a##*/} j=${a%/*} j=${j##*/}
+          : >"$a/lost"
+          lose
+          ;;
+        *) suspects="$suspects $a " ;;
+      esac
+    done
   done
 }
 
@@ -422,3 +450,8 @@ gpu_waiter() {
     pause 0.2
   done
 }
+
+start_of "$$"
+keeper "$$" "$start" </dev/null 2>/dev/null &
+keeper_pid=$!
+trap 'kill "$keeper_pid" 2>/dev/null' EXIT
