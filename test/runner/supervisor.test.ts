@@ -207,6 +207,12 @@ test('ends what a job left behind, with TERM and then KILL, and counts it', asyn
     stopped: { script: 'sleep 1000 & kill -STOP $!; echo $!', leftBehind: 1 },
     'under nohup': { script: 'nohup sleep 1000 & echo $!', leftBehind: 1 },
     'in a subshell': { script: '(sleep 1000 & echo $!)', leftBehind: 1 },
+    'a session of its own': { script: 'setsid sleep 1000 & echo $!', leftBehind: 1 },
+    'a daemon of a long job': {
+      // After a second and a half: a long job's processes are looked for in another way than a short one's.
+      script: "sleep 1.5; setsid sh -c 'sleep 1000 & echo $!'",
+      leftBehind: 1,
+    },
   };
   const places = Object.entries(ways).map(([name, way], i) => ({
     name,

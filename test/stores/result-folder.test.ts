@@ -1,4 +1,4 @@
-import { mkdir, readdir } from 'node:fs/promises';
+import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { openResultFolder, readResultFolder } from '../../src/lib/stores/result-folder.ts';
@@ -21,15 +21,30 @@ const manifest = (name: string, more: object = {}) =>
 test('a line with a finished result is skipped, good or not', async () => {
   await manifest('good');
   await manifest('bad', { exit_code: 3 });
-  await manifest('stopped', { outcome: 'cancelled', exit_code: null });
-  const jobs = ['good', 'new', 'bad', 'stopped'].map(job);
+  const jobs = ['good', 'new', 'bad'].map(job);
   const { toRun, skipped } = await openResultFolder(folder.path, jobs);
   expect(toRun.map(({ name }) => name)).toEqual(['new']);
   expect(skipped.map((one) => [one.job.name, one.reason, one.isGood])).toEqual([
     ['good', 'finished-result', true],
     ['bad', 'finished-result', false],
-    ['stopped', 'finished-result', false],
   ]);
+});
+
+test('a cancelled job runs again, and what it left is moved aside', async () => {
+  for (const round of [1, 2]) {
+    await manifest('stopped', { outcome: 'cancelled', exit_code: null });
+    await folder.write('stopped.out', `round ${round}`);
+    await mkdir(join(folder.path, 'stopped'));
+    const jobs = [job('stopped')];
+    expect((await readResultFolder(folder.path, jobs)).toRun).toEqual(jobs); // looks, and moves nothing
+    expect((await openResultFolder(folder.path, jobs)).toRun).toEqual(jobs);
+    const left = (await readdir(folder.path)).filter((name) => !name.includes('.attempt-'));
+    expect(left).toEqual([]);
+    expect(await readFile(join(folder.path, `stopped.attempt-${round}.out`), 'utf8')).toBe(`round ${round}`);
+  }
+  expect((await readdir(folder.path)).sort()).toEqual(
+    [1, 2].flatMap((round) => ['', '.json', '.out'].map((ending) => `stopped.attempt-${round}${ending}`)),
+  );
 });
 
 test('a result folder without a manifest is skipped as such; output alone is not', async () => {

@@ -31,6 +31,8 @@
 #     gpu-free TOKEN              the memory is free again
 #     gpu-held TOKEN INDEX FREE   it is not, within the time given
 #
+# Every process of an attempt has SSH_SCHEDULER_ATTEMPT=BATCH/JOB/N in its environment, unless the job removed it.
+#
 # Job control (`set -m`) is on for the supervisor alone: without it bash starts every background process with SIGINT and
 # SIGQUIT ignored, for good, and a job's `timeout -s INT` or Python's KeyboardInterrupt would never work. SIGPIPE is
 # ignored by a wrapper, whose line may go to a dead connection, and given back to the job.
@@ -75,63 +77,58 @@ alive() { # pid start
   [ -n "$start" ] && [ "$start" = "$2" ]
 }
 
-session_members() { # session lowest-pid [highest-pid] -> members: pids in that range that live in the session
+session_members() { # session lowest-pid [highest-pid] -> members: what lives in the session, or bears the mark of $mark
   members=
   if [ ! -r /proc/self/stat ]; then
     members=$(ps -axo pid=,pgid=,stat= | while read -r p g s; do [ "$g" = "$1" ] && [ "${s#Z}" = "$s" ] && printf ' %s' "$p"; done)
-    return 0
-  fi
-  if [ -n "$3" ]; then
+  elif [ -n "$3" ]; then
     p=$2
     while [ "$p" -le "$3" ]; do
-      if [ -d "/proc/$p" ]; then add_member "$1" "$p"; fi
+      if [ -d "/proc/$p" ] && { is_in_session "$p" "$1" || has_mark "$p"; }; then members="$members $p"; fi
       p=$((p + 1))
     done
   else
     for p in /proc/[0-9]*; do
       p=${p#/proc/}
-      if [ "$p" -ge "$2" ]; then add_member "$1" "$p"; fi
+      if [ "$p" -ge "$2" ] && is_in_session "$p" "$1"; then members="$members $p"; fi
+    done
+    for p in $(grep -lzxF -e "$mark" /proc/[0-9]*/environ 2>/dev/null); do
+      p=${p#/proc/}
+      members="$members ${p%/environ}"
     done
   fi
 }
 
-add_member() { # session pid
-  if { read -r stat <"/proc/$2/stat"; } 2>/dev/null && in_session "$1" ${stat##*) }; then
-    members="$members $2"
-  fi
+is_in_session() { # pid session
+  { read -r stat <"/proc/$1/stat"; } 2>/dev/null && in_session "$2" ${stat##*) }
+}
+
+has_mark() { # pid
+  { mapfile -d '' -t environment <"/proc/$1/environ"; } 2>/dev/null || return 1
+  case " ${environment[*]} " in *" $mark "*) return 0 ;; esac
+  return 1
 }
 
 in_session() { # session, then stat's fields from the third on: state ppid pgrp session
   [ "$5" = "$1" ] && [ "$2" != Z ] && [ "$2" != X ]
 }
 
-to_end() { # leader start lowest-pid mark -> members: what is still there, the leader itself until it has its session
+to_end() { # leader start lowest-pid -> members: what is still there, the leader itself until it has its session
   session_members "$1" "$3"
   if alive "$1" "$2"; then members="$1 $members"; fi
-  if [ -n "$4" ]; then
-    for p in $(grep -lzxF -e "$4" /proc/[0-9]*/environ 2>/dev/null); do
-      p=${p#/proc/}
-      members="$members ${p%/environ}"
-    done
-  fi
   [ -n "$members" ]
 }
 
-mark_of() { # leader -> mark: what its environment and that of its descendants holds, also of those in other sessions
-  mark=
-  while IFS= read -r -d '' mark; do
-    case $mark in
-      "JOB_ID=$JOB_ID") ;; # ours: we run inside of a job, and the leader has not become the job's shell yet
-      JOB_ID=*) return ;;
-    esac
-  done
-  mark=
-} <"/proc/$1/environ"
+# The attempt's folder, and the mark that stands in the environment of all that its command starts: what leaves the
+# session (setsid, a daemon) is found by it.
+place() { # JOB N -> j n a mark
+  j=$1 n=$2 a=$R/$1/$2 mark=SSH_SCHEDULER_ATTEMPT=${R##*/}/$1/$2
+}
 
-end_session() { # leader start lowest-pid grace-tenths [mark]: TERM, then KILL after the grace
+end_session() { # leader start lowest-pid grace-tenths: TERM, then KILL after the grace
   tenths=0
   signal=TERM
-  while to_end "$1" "$2" "$3" "$5"; do
+  while to_end "$1" "$2" "$3"; do
     if [ "$tenths" -ge "$4" ]; then signal=KILL; fi
     if [ "$tenths" = 0 ] || [ "$signal" = KILL ]; then
       kill -s "$signal" $members 2>/dev/null
@@ -210,8 +207,8 @@ job() { # JOB N tree(NAME, small:NAME or nothing) exports request script back(ch
 wrapper() {
   set +m
   trap '' PIPE INT
-  j=$1 n=$2 tree=${3#small:} exports=$4 request=$5 script=$6 back=$7
-  a=$R/$j/$n
+  place "$1" "$2"
+  tree=${3#small:} exports=$4 request=$5 script=$6 back=$7
   # -T: a job's folder that is there already is not moved into, and as it is not empty the rename fails.
   if [ -n "$spare" ] && ! mv -T "$R/.spares/$spare" "$R/$j" 2>/dev/null; then spare=; fi
   if [ -z "$spare" ]; then
@@ -254,6 +251,7 @@ wrapper() {
     cd "$a/work" || exit 126
     job_env
     eval "$exports"
+    export "$mark"
     trap - PIPE INT HUP
     exec 3>&- 9>&- $SETSID bash "$a/script"
   ) 3>&1 >"$a/out" 2>"$a/err"
@@ -339,14 +337,17 @@ cancel() { # JOB N grace-tenths end
 
 canceller() {
   set +m
-  a=$R/$1/$2
+  place "$1" "$2"
   mkdir -p "$a" # its wrapper may not have come so far yet
   : >"$a/cancelled"
+  end_attempt "$3"
+}
+
+end_attempt() { # grace-tenths: all that is left of the attempt $a
   { read -r pid pid_start <"$a/pid"; } 2>/dev/null || return 0
-  if alive "$pid" "$pid_start"; then
-    mark_of "$pid" 2>/dev/null
-    end_session "$pid" "$pid_start" 1 "$3" "$mark"
-  fi
+  # A pid of old may be another's by now: then only what bears the mark is ours.
+  alive "$pid" "$pid_start" || pid=none
+  end_session "$pid" "$pid_start" 1 "$1"
 }
 
 adopt() { # JOB N end
@@ -356,7 +357,7 @@ adopt() { # JOB N end
 
 watcher() {
   set +m
-  j=$1 n=$2 a=$R/$1/$2
+  place "$1" "$2"
   mkdir -p "$a"
   if mkdir "$a/started" 2>/dev/null; then
     say "unstarted $j $n"
@@ -365,7 +366,7 @@ watcher() {
   told=
   missed=0
   while :; do
-    if { read -r code began end left mark <"$a/exit"; } 2>/dev/null && [ "$mark" = done ]; then
+    if { read -r code began end left whole <"$a/exit"; } 2>/dev/null && [ "$whole" = done ]; then
       flags=-
       if [ -s "$a/out" ]; then flags=${flags}o; fi
       if [ -s "$a/err" ]; then flags=${flags}e; fi
@@ -392,7 +393,7 @@ watcher() {
 }
 
 lose() { # the attempt $a of $j and $n: its wrapper is gone; what is left of the job could never be told of
-  { read -r pid pid_start <"$a/pid"; } 2>/dev/null && end_session "$pid" "$pid_start" 1 20
+  end_attempt 20
   say "lost $j $n"
 }
 
@@ -410,7 +411,8 @@ keeper() { # pid and start time of the supervisor
       if alive "$pid" "$pid_start"; then continue; fi
       case $suspected in
         *" $a "*) # twice, since a wrapper may write its exit record and go between two looks
-          n=${a##*/} j=${a%/*} j=${j##*/}
+          folder=${a%/*}
+          place "${folder##*/}" "${a##*/}"
           : >"$a/lost"
           lose
           ;;

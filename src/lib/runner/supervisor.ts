@@ -64,6 +64,8 @@ export type GpuWaitResult =
   | { readonly type: 'held'; readonly gpu: number; readonly freeMiB: number };
 
 const script = readFileSync(new URL('./supervisor.sh', import.meta.url), 'utf8');
+// What sshd sets for our own session means nothing to a job.
+const SESSION_OF_SSHD = 'SSH_CLIENT SSH_CONNECTION SSH_TTY SSH_ORIGINAL_COMMAND SSH_AUTH_SOCK';
 // A machine must not be able to fill our memory with one line.
 const LINE_LIMIT = 64 * 1024;
 
@@ -129,7 +131,9 @@ export class Supervisor {
 
   /** Sets the environment that every job started from now on gets before its own. */
   setJobEnvironment(exports: Buffer): void {
-    this.#write(Buffer.concat([Buffer.from('job_env() {\n:\n'), exports, Buffer.from('\n}\n')]));
+    this.#write(
+      Buffer.concat([Buffer.from(`job_env() {\nunset ${SESSION_OF_SSHD}\n`), exports, Buffer.from('\n}\n')]),
+    );
   }
 
   /** Starts an attempt, unless somebody else has. */
