@@ -34,6 +34,8 @@ interface Reached {
   readonly entry: MachineEntry;
   readonly host: RemoteHost;
   readonly snapshot: MachineSnapshot;
+  /** Absent in a pool that only plans. */
+  readonly link: MachineLink | undefined;
 }
 
 /**
@@ -49,39 +51,31 @@ export async function openPool(options: OpenPoolOptions): Promise<MachinePool> {
       machine,
       reason: (error as Error).message,
     });
+  let pool: MachinePool | undefined;
+  const setAway = (name: MachineName, isAway: boolean) => pool?.setAway(name, isAway);
   const reached = (
     await Promise.all(
       options.machines.map((entry) =>
-        reach(entry, options).catch((error: unknown) => {
+        reach(entry, options, setAway).catch((error: unknown) => {
           tellUnreachable(entry.config.name, error);
           return undefined;
         }),
       ),
     )
   ).filter((one) => one !== undefined);
-  let pool: MachinePool | undefined;
-  const setAway = (name: MachineName, isAway: boolean) => pool?.setAway(name, isAway);
   try {
     refuseSameMachineTwice(reached);
-    const machines = await Promise.all(
-      reached.map((one) =>
-        openMachine(one, options, setAway).catch(async (error: unknown) => {
-          tellUnreachable(one.entry.config.name, error);
-          await one.host.close();
-          return undefined;
-        }),
-      ),
-    );
-    const usable = machines.filter((machine) => machine !== undefined);
     const [first] = options.machines;
-    if (usable.length === 0 && first !== undefined) {
+    if (reached.length === 0 && first !== undefined) {
       throw new RemoteError(first.config.name, 'connect', 'no machine can be used');
     }
-    pool = new MachinePool(usable);
+    await Promise.all(reached.map((one) => endOldLeftovers(one, options)));
   } catch (error) {
-    await Promise.all(reached.map(({ host }) => host.close()));
+    await Promise.all(reached.map(({ link, host }) => (link ?? host).close()));
     throw error;
   }
+  pool = new MachinePool(reached.map((one) => poolMachine(one, options)));
+  for (const { name, runner } of pool.machines) if (runner?.isUp === false) pool.setAway(name, true);
   for (const { name, snapshot, resources } of pool.machines) {
     events.publish({
       type: 'machine:queried',
@@ -95,10 +89,21 @@ export async function openPool(options: OpenPoolOptions): Promise<MachinePool> {
   return pool;
 }
 
-async function reach(entry: MachineEntry, options: OpenPoolOptions): Promise<Reached> {
+/** Connects, and then asks the machine what it has while the session is opened: they need not wait for each other. */
+async function reach(
+  entry: MachineEntry,
+  options: OpenPoolOptions,
+  setAway: (name: MachineName, isAway: boolean) => void,
+): Promise<Reached> {
   const host = await connectMachine(entry, options);
   try {
-    return { entry, host, snapshot: await snapshotOf(entry, host, options.query) };
+    const asking = snapshotOf(entry, host, options.query);
+    const opening = options.runner && openLink(entry, host, asking, options, setAway);
+    opening?.catch(() => {}); // when both fail, what the query says is the reason
+    const snapshot = await asking;
+    const link = await opening;
+    if (link === undefined) await host.close();
+    return { entry, host, snapshot, link };
   } catch (error) {
     await host.close();
     throw error;
@@ -128,33 +133,22 @@ function refuseSameMachineTwice(reached: readonly Reached[]): void {
   }
 }
 
-async function openMachine(
-  { entry, host, snapshot }: Reached,
+function openLink(
+  entry: MachineEntry,
+  host: RemoteHost,
+  asking: Promise<MachineSnapshot>,
   options: OpenPoolOptions,
   setAway: (name: MachineName, isAway: boolean) => void,
-): Promise<PoolMachine> {
-  const { config } = entry;
-  const { name } = config;
-  const { events, placement, runner } = options;
-  const resources = new VirtualResources(availableOn(snapshot, config.gpus), {
-    ...(config.maxJobs === undefined ? {} : { maxJobs: config.maxJobs }),
-    ...(placement === undefined ? {} : { placement }),
-  });
-  if (runner === undefined) {
-    await host.close();
-    return { name, snapshot, resources };
-  }
-  const place = { remoteDir: config.remoteDir, machineKey: machineKey(snapshot.identity) };
-  const warn = (message: string) =>
-    events.publish({ type: 'machine:warned', at: Date.now(), machine: name, message });
-  if (runner.resultsFolder !== undefined) {
-    const ended = await endLeftovers(host, runner.resultsFolder, place);
-    if (ended.length > 0) warn(`ended what an earlier run had left here to be ended: ${ended.join(', ')}`);
-  }
-  const link = await MachineLink.open(name, host, {
+): Promise<MachineLink> {
+  const { events, runner } = options;
+  const { name, remoteDir } = entry.config;
+  const key = asking.then(({ identity }) => machineKey(identity));
+  key.catch(() => {}); // whoever asked hears
+  return MachineLink.open(name, host, {
     connect: () => connectMachine(entry, options),
-    ...place,
-    batch: runner.batch.id,
+    remoteDir,
+    machineKey: key,
+    batch: runner?.batch.id ?? '',
     loginEnvironment: entry.kind === 'ssh',
     onAway: (reason) => {
       setAway(name, true);
@@ -164,15 +158,39 @@ async function openMachine(
       setAway(name, false);
       events.publish({ type: 'machine:back', at: Date.now(), machine: name });
     },
-    onWarning: warn,
+    onWarning: (message) => warn(options, name, message),
   });
-  const { startSpacingMs, setup, env } = config;
-  return {
-    name,
-    snapshot,
-    resources,
-    runner: new MachineRunner(link, { ...runner, events, startSpacingMs, setup, env }),
-  };
+}
+
+function warn({ events }: OpenPoolOptions, machine: MachineName, message: string): void {
+  events.publish({ type: 'machine:warned', at: Date.now(), machine, message });
+}
+
+/** Ends what an earlier run could not end since the machine was away. */
+async function endOldLeftovers({ entry, host, snapshot }: Reached, options: OpenPoolOptions): Promise<void> {
+  if (options.runner?.resultsFolder === undefined) return;
+  const { name, remoteDir } = entry.config;
+  const place = { remoteDir, machineKey: machineKey(snapshot.identity) };
+  try {
+    const ended = await endLeftovers(host, options.runner.resultsFolder, place);
+    if (ended.length > 0) {
+      warn(options, name, `ended what an earlier run had left here to be ended: ${ended.join(', ')}`);
+    }
+  } catch (error) {
+    warn(options, name, `what an earlier run had left here could not be ended: ${(error as Error).message}`);
+  }
+}
+
+function poolMachine({ entry, snapshot, link }: Reached, options: OpenPoolOptions): PoolMachine {
+  const { name, gpus, maxJobs, startSpacingMs, setup, env } = entry.config;
+  const { events, placement, runner } = options;
+  const resources = new VirtualResources(availableOn(snapshot, gpus), {
+    ...(maxJobs === undefined ? {} : { maxJobs }),
+    ...(placement === undefined ? {} : { placement }),
+  });
+  if (runner === undefined || link === undefined) return { name, snapshot, resources };
+  const ours = new MachineRunner(link, { ...runner, events, startSpacingMs, setup, env });
+  return { name, snapshot, resources, runner: ours };
 }
 
 /** What of a snapshot our jobs may have: GPUs that cannot be placed on, or that we may not use, are left out. */

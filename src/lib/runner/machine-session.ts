@@ -14,8 +14,8 @@ import { type AttemptPlace, type AttemptReport, type MachineFolders, Supervisor 
 export interface SessionOptions {
   /** Folder for everything of ours. @default `~/.cache/ssh-scheduler` */
   readonly remoteDir?: string | undefined;
-  /** Tells machines that share a home folder apart: letters and digits. */
-  readonly machineKey: string;
+  /** Tells machines that share a home folder apart: letters and digits. A promise, so that the rest need not wait for it. */
+  readonly machineKey: string | Promise<string>;
   /** Names the batch's folder. */
   readonly batch: string;
   /** Whether jobs get the user's login environment; the built-in machine's jobs have the caller's own. */
@@ -129,10 +129,11 @@ async function prepareFolders(
 ): Promise<MachineFolders> {
   const base =
     options.remoteDir === undefined ? '"$HOME/.cache/ssh-scheduler"' : remotePath(options.remoteDir);
+  const machineKey = await options.machineKey;
   const { exitCode, output } = await shell.text(`(
 for tool in bash tar; do command -v $tool >/dev/null 2>&1 || { echo "no $tool there"; exit 3; }; done
 base=${base}
-runs="$base/runs/${options.machineKey}/${options.batch}"
+runs="$base/runs/${machineKey}/${options.batch}"
 mkdir -p "$base/trees" "$runs" 2>&1 && chmod 700 "$base" && cd "$base" 2>&1 || exit 4
 : >"$runs/.try" || { echo "cannot write to $runs"; exit 5; }
 if cp -a --reflink=auto "$runs/.try" "$runs/.try2" 2>/dev/null; then copy='cp -a --reflink=auto'; else copy='cp -a'; fi
@@ -147,7 +148,7 @@ printf 'ready\\n%s\\n%s\\n%s\\n' "$PWD" "$copy" "$newer")`);
     throw new RemoteError(host.name, 'run', `${host.name}: ${lines[0] || 'cannot make our folder there'}`);
   }
   return {
-    runs: `${where}/runs/${options.machineKey}/${options.batch}`,
+    runs: `${where}/runs/${machineKey}/${options.batch}`,
     trees: `${where}/trees`,
     copyCommand: copyCommand.includes('reflink') ? 'cp -a --reflink=auto' : 'cp -a',
     newerTest: newerTest === '-cnewer' ? '-cnewer' : '-newer',
