@@ -40,7 +40,8 @@ async function runBatch(args: BatchArguments, report: Report): Promise<number> {
   });
   batch.events.subscribe(report.report);
   const signals = onStopSignals(batch, report.warn);
-  if (batch.toRun.length > 0) await batch.connect();
+  if (batch.toRun.length > 0) await Promise.race([batch.connect(), signals.left]);
+  if (signals.exitCode !== undefined) return signals.exitCode;
   if (args.dryRun) return printPlan(batch.plan(), batch.skipped, report);
   const summary = await Promise.race([batch.run(), signals.left]);
   if (summary === 'left') return signals.exitCode ?? 255;

@@ -53,6 +53,7 @@ async function main(argv: readonly string[]): Promise<number> {
       process.exit(code);
     });
   }
+  let isReaderGone = false;
   const outcome = await runRemote({
     machines,
     command: call.command,
@@ -60,13 +61,18 @@ async function main(argv: readonly string[]): Promise<number> {
     copyForwards: call.copyForwards,
     copyBackwards: call.copyBackwards,
     signal: ending.signal,
-    onOutput: (stream, chunk) => writeAll(stream === 'out' ? 1 : 2, chunk),
+    onOutput: (stream, chunk) => {
+      if (isReaderGone || writeAll(stream === 'out' ? 1 : 2, chunk)) return;
+      isReaderGone = true;
+      ending.abort(new Error('nobody reads its output any more'));
+    },
     onWarning: tell,
     ssh: {
       ...(sshConfig === undefined ? {} : { configFile: sshConfig }),
       onNewHostKey: tell,
     },
   });
+  if (isReaderGone) return CODE_AFTER_SIGPIPE; // as for any program in a pipe
   switch (outcome.type) {
     case 'exited':
       if (call.verbose) tell(`exit ${outcome.exitCode}`);
@@ -100,18 +106,24 @@ function print(text: string): number {
   return 0;
 }
 
-/** Writes at once and whole: what the command printed last must not be lost in our exit. */
-function writeAll(fd: number, chunk: Buffer): void {
+const CODE_AFTER_SIGPIPE = 141;
+
+/**
+ * Writes at once and whole: what the command printed last must not be lost in our exit. False when the reader is gone
+ * (`| head`).
+ */
+function writeAll(fd: number, chunk: Buffer): boolean {
   for (let at = 0; at < chunk.length; ) {
     try {
       at += writeSync(fd, chunk, at);
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      if (code === 'EPIPE') process.exit(141); // the reader is gone, as for any program in a pipe
+      if (code === 'EPIPE') return false;
       if (code !== 'EAGAIN') throw error; // a pipe that is full: try again until its reader reads
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2);
     }
   }
+  return true;
 }
 
 main(process.argv.slice(2)).then(

@@ -21,6 +21,7 @@ export function onStopSignals(batch: BatchRun, say: (message: string) => void): 
       const leave = (signal: 'SIGTERM' | 'SIGHUP') => {
         say(`${signal}: leaving; ${runningText(batch)} run on where they are`);
         signals.exitCode = CODE_AFTER_SIGNAL[signal];
+        batch.stop();
         resolve('left');
       };
       process.on('SIGTERM', () => leave('SIGTERM'));

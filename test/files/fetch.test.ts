@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, readlink, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { create, Header } from 'tar';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -34,6 +34,26 @@ const fetch = (paths: readonly string[] | 'changed', target = into()) =>
     paths,
     into: target,
   });
+
+test('links come home as they are, also those that point out', async () => {
+  await writeFile(work('file'), 'content');
+  await mkdir(work('sub'));
+  await symlink('/usr/bin', work('absolute'));
+  await symlink('../../../up', work('sub/out'));
+  await symlink('../file', work('sub/in'));
+  await writeFile(join(folder.path, 'attempt/changed'), './absolute\0./sub/out\0./file\0./sub/in\0');
+  await fetch('changed');
+  expect(await readlink(into('absolute'))).toBe('/usr/bin');
+  expect(await readlink(into('sub/out'))).toBe('../../../up');
+  expect(await readFile(into('sub/in'), 'utf8')).toBe('content');
+});
+
+test('no file comes home as setuid', async () => {
+  await writeFile(work('tool'), '#!/bin/sh\n');
+  await chmod(work('tool'), 0o4755);
+  await fetch(['tool']);
+  expect((await stat(into('tool'))).mode & 0o7777).toBe(0o755);
+});
 
 /** One entry of an archive that no honest tar would make. */
 interface HostileEntry {

@@ -188,6 +188,17 @@ test('a password opens the door where the server takes one, and is never shown',
   );
 });
 
+test('a password is never sent to a server whose key differs from the known one, also with checking off', async () => {
+  const worded = hosts.get('worded');
+  const other = (await readFile(`${gpu.hostKeyPath}.pub`, 'utf8')).split(' ').slice(0, 2).join(' ');
+  const name = worded.port === 22 ? worded.address : `[${worded.address}]:${worded.port}`;
+  const known = await folder.write('known-differently', `${name} ${other}\n`);
+  const config = [`UserKnownHostsFile ${known}`, 'StrictHostKeyChecking no', 'IdentityFile none'];
+  await expect(logIn(worded, config, { password: new Secret(PASSWORD) })).rejects.toThrow(
+    /tried nothing.*no password is sent/,
+  );
+});
+
 test('a password is given to a server that asks for it as a question', async () => {
   if (!hosts.capabilities.ownAccounts)
     return console.warn('test hosts have no accounts of their own here: not asked');

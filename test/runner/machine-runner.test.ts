@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto';
-import { chmod, mkdir, readdir, readFile, stat, symlink, utimes, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { machineName } from '../../src/lib/domain/machine.ts';
+import { LocalHost } from '../../src/lib/remote/local-host.ts';
 import { smallDisk } from '../files/small-disk.ts';
 import { scratch } from '../remote/run-over.ts';
 import { runCommand } from '../rig/command.ts';
@@ -354,18 +356,60 @@ test('notes processes left behind in the event and the manifest', async () => {
   expect(JSON.parse(await here.read('untidy.json'))).toMatchObject({ left_behind: 2, exit_code: 0 });
 });
 
-test('says when a reserved GPU keeps its memory, and waits for none that nobody reports', async () => {
+test('says when a reserved GPU keeps its memory, or nobody can say', async () => {
   await using tools = await scratch();
   await writeFile(join(tools.path, 'nvidia-smi'), '#!/bin/sh\necho "0, 5000"\necho "1, 400"\n', {
     mode: 0o755,
   });
   const hostEnv = { PATH: `${tools.path}:${process.env.PATH}` };
   await using here = await LocalRunner.open({ gpuWaitMs: 300, hostEnv });
-  await here.runner.waitForGpuMemory([
-    { gpu: 0, freeMiBBefore: 5000 },
-    { gpu: 7, freeMiBBefore: 5000 },
-  ]);
+  await here.runner.waitForGpuMemory([{ gpu: 0, freeMiBBefore: 5000 }]);
   expect(here.events).toEqual([]);
   await here.runner.waitForGpuMemory([{ gpu: 1, freeMiBBefore: 1000 }]);
-  expect(here.events).toMatchObject([{ type: 'gpu:still-held', machine: 'here', gpu: 1, heldMiB: 600 }]);
+  await here.runner.waitForGpuMemory([{ gpu: 7, freeMiBBefore: 1000 }]);
+  expect(here.events).toMatchObject([
+    { type: 'gpu:still-held', machine: 'here', gpu: 1, heldMiB: 600 },
+    { type: 'gpu:still-held', machine: 'here', gpu: 7, heldMiB: 1000 },
+  ]);
+});
+
+test('output that cannot be written here ends its job alone, with the reason', async () => {
+  await using here = await LocalRunner.open();
+  await mkdir(here.result('blocked.out')); // stands where the output belongs
+  const [blocked, other] = await Promise.all([
+    here.run(smallJob('blocked', 'sleep 1000')),
+    here.run(smallJob('other', 'echo fine')),
+  ]);
+  expect(blocked).toMatchObject({ type: 'transfer-failed', reason: expect.stringContaining('EISDIR') });
+  expect(other).toEqual(EXITED_0);
+  expect(await here.read('other.out')).toBe('fine\n');
+});
+
+test('a machine that answers again but cannot be used is told once, and no connection is left open', async () => {
+  const open = new Set<LocalHost>();
+  await using scratchFolder = await scratch();
+  const home = join(scratchFolder.path, 'home');
+  await mkdir(home);
+  const connect = async () => {
+    const host = new LocalHost(machineName('here'), { home, env: { ...process.env, HOME: home } });
+    open.add(host);
+    void host.closed.then(() => open.delete(host));
+    return host;
+  };
+  await using here = await LocalRunner.open({ connect });
+  await rm(join(home, '.cache'), { recursive: true });
+  await writeFile(join(home, '.cache'), 'in the way');
+  const [first] = open;
+  let tries = 0;
+  const count = open.add.bind(open);
+  open.add = (host) => {
+    tries += 1;
+    return count(host);
+  };
+  await first?.close();
+  await until(() => tries >= 4, { describe: 'several tries' });
+  expect(open.size).toBeLessThanOrEqual(1); // the one being tried
+  expect(here.events.filter(({ type }) => type === 'machine:warned')).toHaveLength(1);
+  await rm(join(home, '.cache'));
+  await here.event('machine:back');
 });

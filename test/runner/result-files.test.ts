@@ -14,6 +14,7 @@ const at = (...path: string[]) => join(folder.path, ...path);
 
 test('publishes what was received by rename, the manifest last', async () => {
   const results = new ResultFiles(folder.path, 'job');
+  results.openOutputs();
   results.append('out', Buffer.from('one '));
   results.append('err', Buffer.from([0xff, 0]));
   results.append('out', Buffer.from('two'));
@@ -21,7 +22,6 @@ test('publishes what was received by rename, the manifest last', async () => {
   await writeFile(join(partial, 'file'), 'received');
   expect(await readdir(folder.path)).not.toContain('job');
   results.publish({ command: 'x' }, 'received');
-  results.close();
   removeEmptyPartialFolder(folder.path);
   expect((await readdir(folder.path)).sort()).toEqual(['job', 'job.err', 'job.json', 'job.out']);
   expect(await readFile(at('job.out'), 'utf8')).toBe('one two');
@@ -63,7 +63,6 @@ test('a new attempt starts the output anew', async () => {
     const results = new ResultFiles(folder.path, 'job');
     results.openOutputs();
     results.append('out', Buffer.from(text));
-    results.close();
   }
   expect(await readFile(at('job.out'), 'utf8')).toBe('second');
   expect(await readFile(at('job.err'), 'utf8')).toBe('');

@@ -303,6 +303,14 @@ test('waits for the memory of a GPU, and tells what is held when it does not com
     freeMiB: 400,
   });
   expect(await one.supervisor.waitForGpuMemory([{ gpu: 0, freeMiB: 900 }], 500)).toEqual({ type: 'free' });
+  // What is not said is not free: no such GPU, no number, no answer at all.
+  for (const answer of ['1, 900\n', '0, [N/A]\n', '']) {
+    await writeFile(figures, answer);
+    expect(await one.supervisor.waitForGpuMemory([{ gpu: 0, freeMiB: 900 }], 100)).toMatchObject({
+      type: 'held',
+      gpu: 0,
+    });
+  }
 
   await rm(join(folder.path, 'asked'));
   const both = one.supervisor.waitForGpuMemory(

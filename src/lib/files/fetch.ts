@@ -3,6 +3,8 @@
  * machine is not trusted: names that would leave the folder are refused, as are devices, and writing through links.
  */
 import { once } from 'node:events';
+import { lstat, mkdir, symlink } from 'node:fs/promises';
+import { join } from 'node:path';
 import { RemoteError } from '../domain/errors.ts';
 import type { MachineName } from '../domain/machine.ts';
 import type { RequestShell } from '../remote/remote-shell.ts';
@@ -41,12 +43,20 @@ export async function fetchFiles(
   const warnings: string[] = [];
   let files = 0;
   const renamed = new Set<string>();
+  const links: Link[] = [];
   let refused: Error | undefined;
   const unpack = new Unpack({
     cwd: request.into,
     strict: true,
     preserveOwner: false,
+    // Links are made last, by us: nothing can be written through one, and they keep pointing where the job meant.
+    filter: (_path, entry) => {
+      if (!('type' in entry) || entry.type !== 'SymbolicLink') return true;
+      links.push({ path: entry.path, target: entry.linkpath ?? '' });
+      return false;
+    },
     onReadEntry: (entry) => {
+      entry.mode = (entry.mode ?? 0o644) & 0o777; // no setuid file from a machine
       if (entry.path.includes('\ufffd') && entry.type !== 'Directory') {
         // The tar library reads names as UTF-8: two that differ only in other bytes must not become one file.
         const { path } = entry;
@@ -54,7 +64,7 @@ export async function fetchFiles(
         renamed.add(entry.path);
       }
       if (entry.type === 'File' || entry.type === 'OldFile') files += 1;
-      else if (!['Directory', 'SymbolicLink', 'Link', 'ContiguousFile', 'GNUDumpDir'].includes(entry.type)) {
+      else if (!['Directory', 'Link', 'ContiguousFile', 'GNUDumpDir'].includes(entry.type)) {
         refused ??= new Error(`${entry.path} is a ${entry.type}`);
       }
     },
@@ -75,12 +85,41 @@ export async function fetchFiles(
     if (refused === undefined) await closed;
   }
   if (refused !== undefined) throw fail(refused.message, refused);
+  for (const link of links) {
+    await makeLink(request.into, link).catch((error: unknown) => {
+      throw fail((error as Error).message, error);
+    });
+  }
   if (exitCode === 66) warnings.push('a path named in --copy-backwards does not exist');
   else if (exitCode !== 0)
     throw fail(`tar there ended with ${exitCode} (disk full, or a file that cannot be read?)`);
   if (renamed.size > 0)
     warnings.push(`${renamed.size} files with names that are not UTF-8 came home under similar names`);
   return { files, bytes, warnings };
+}
+
+interface Link {
+  readonly path: string;
+  readonly target: string;
+}
+
+/** Makes a link inside a folder. @throws when its place is outside, taken, or behind another link */
+async function makeLink(into: string, { path, target }: Link): Promise<void> {
+  const parts = path.split('/').filter((part) => part !== '' && part !== '.');
+  const name = parts.pop();
+  if (path.startsWith('/') || name === undefined || [...parts, name].includes('..')) {
+    throw new Error(`the link ${path} would be made outside of the results`);
+  }
+  let folder = into;
+  for (const part of parts) {
+    folder = join(folder, part);
+    await mkdir(folder).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST') throw error;
+    });
+    if (!(await lstat(folder)).isDirectory())
+      throw new Error(`${path} lies behind something that is no folder`);
+  }
+  await symlink(target, join(folder, name)); // fails where something is already
 }
 
 function packScript(request: FetchRequest): string {

@@ -84,6 +84,14 @@ export class LoginPlan {
     return attempt.auth;
   }
 
+  /** Takes passwords out of what is tried: the server may be another than it says, and would learn them. */
+  withholdPasswords(why: string): void {
+    const keys = this.#waiting.filter(({ method }) => method === 'publickey');
+    if (keys.length === this.#waiting.length) return;
+    this.#waiting.splice(0, Number.POSITIVE_INFINITY, ...keys);
+    this.note(why);
+  }
+
   /** Adds to what is said when the login fails. */
   note(text: string): void {
     if (!this.#notes.includes(text)) this.#notes.push(text);

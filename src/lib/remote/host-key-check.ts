@@ -37,6 +37,8 @@ export class HostKeyCheck {
   #accepted: Buffer | undefined;
   #refusal: RemoteError | undefined;
   #message: string | undefined;
+  /** The key differs from the known one and is accepted only because checking is off: no password may be sent. */
+  isMismatchAccepted = false;
   #isNew = false;
 
   private constructor(target: SshTarget, checking: HostKeyChecking, all: readonly KnownHost[]) {
@@ -116,6 +118,7 @@ export class HostKeyCheck {
       : (plain.find((host) => host.keyType === publicKeyType(key)) ?? plain[0]);
     if (this.#checking === 'no') {
       if (old !== undefined) {
+        this.isMismatchAccepted = true;
         this.#message = `host key of ${this.#where()} differs from ${at(old)}; accepted, as host key checking is off`;
       }
       return true;

@@ -70,7 +70,12 @@ export async function prepareLogin(target: SshTarget, options: LoginOptions): Pr
 export async function logIn(login: PreparedLogin, stream: Duplex, options: LoginOptions): Promise<Client> {
   const { target, hostKey, plan } = login;
   // ssh2 also takes what its types do not allow: an answer that is returned, and false for "no more".
-  const authHandler = ((left: string[] | null) => plan.next(left)) as unknown as AuthHandlerMiddleware;
+  const authHandler = ((left: string[] | null) => {
+    if (hostKey.isMismatchAccepted) {
+      plan.withholdPasswords('no password is sent, as its host key differs from the known one');
+    }
+    return plan.next(left);
+  }) as unknown as AuthHandlerMiddleware;
   const ssh = new NodeSSH();
   let isShaken = false;
   const client = await new Promise<Client>((resolve, reject) => {

@@ -2,8 +2,9 @@
  * Cancellations that a machine could not hear: a job was to be ended while its machine was away. They are kept in the
  * results folder and carried out at the next contact with that machine.
  */
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { RemoteError } from '../domain/errors.ts';
 import type { MachineName } from '../domain/machine.ts';
 import type { RemoteHost } from '../remote/remote-host.ts';
 import { shellQuote } from '../util/shell-quote.ts';
@@ -41,7 +42,10 @@ export function readLeftovers(resultsFolder: string): readonly Leftover[] {
 function writeAll(resultsFolder: string, leftovers: readonly Leftover[]): void {
   const path = join(resultsFolder, FILE);
   if (leftovers.length === 0) rmSync(path, { force: true });
-  else writeFileSync(path, `${JSON.stringify(leftovers, null, 2)}\n`);
+  else {
+    writeFileSync(`${path}.new`, `${JSON.stringify(leftovers, null, 2)}\n`);
+    renameSync(`${path}.new`, path);
+  }
 }
 
 function isLeftover(value: unknown): value is Leftover {
@@ -89,9 +93,16 @@ export async function endLeftovers(
         opened.supervisor.cancel(place, 0);
       }
       const timer = setTimeout(settle, END_WITHIN_MS);
-      await allEnded;
+      await Promise.race([allEnded, opened.supervisor.ended]);
       clearTimeout(timer);
-      if (waiting.size === 0) await opened.output.run(`rm -rf ${shellQuote(opened.folders.runs)}`);
+      if (waiting.size > 0) {
+        throw new RemoteError(
+          host.name,
+          'run',
+          `${waiting.size} jobs did not end within ${END_WITHIN_MS / 1000} s`,
+        );
+      }
+      await opened.output.run(`rm -rf ${shellQuote(opened.folders.runs)}`);
     } finally {
       await opened.close();
     }

@@ -68,6 +68,7 @@ export class JobRun implements RunningAttempt {
   #startedAt: number | undefined;
   #cancelReason: string | undefined;
   #isHandedOver = false;
+  #problem: Error | undefined;
   #sentBytes = 0;
 
   constructor(
@@ -87,7 +88,6 @@ export class JobRun implements RunningAttempt {
     this.ended = this.#live(options.adopt)
       .catch((error: unknown): JobOutcome => ({ type: 'transfer-failed', reason: (error as Error).message }))
       .finally(() => {
-        context.results?.close();
         context.link.forget(context.place);
         context.reader.forget(context.place);
         this.#markStarted();
@@ -114,8 +114,14 @@ export class JobRun implements RunningAttempt {
       return this.#over({ type: 'cancelled', reason: this.#cancelReason });
     const report = await new Promise<AttemptReport>((resolve) => {
       const hear = (heard: AttemptReport) => {
-        if (heard.type === 'started') this.#onStarted();
-        else resolve(heard);
+        if (heard.type !== 'started') return resolve(heard);
+        try {
+          this.#onStarted();
+        } catch (error) {
+          // Its output has nowhere to go (disk full, no such folder): it must not run in vain.
+          this.#problem ??= error as Error;
+          this.cancel('its output cannot be written here');
+        }
       };
       this.#isHandedOver = true;
       if (adopt) link.adopt(place, hear);
@@ -126,6 +132,8 @@ export class JobRun implements RunningAttempt {
       case 'ended':
         return await this.#collect(report);
       case 'failed':
+        // It may have run and printed before its machine's disk was full.
+        await this.#context.reader.finish(place, { hasOutput: true, hasErrors: true }).catch(() => {});
         return this.#over({ type: 'transfer-failed', reason: report.reason });
       case 'refused':
         return this.#over({
@@ -170,12 +178,16 @@ export class JobRun implements RunningAttempt {
   }
 
   async #collect(report: EndReport): Promise<JobOutcome> {
-    this.#onStarted(); // an attempt adopted after its end was never heard to start
+    if (this.#problem === undefined) this.#onStarted(); // an attempt adopted after its end was never heard to start
     const { link, reader, results, place } = this.#context;
     const exited: JobOutcome =
       this.#cancelReason === undefined
         ? { type: 'exited', exitCode: report.exitCode }
         : { type: 'cancelled', reason: this.#cancelReason };
+    if (this.#problem !== undefined) {
+      const reason = `its output cannot be written here: ${this.#problem.message}`;
+      return this.#over({ type: 'transfer-failed', reason, exitCode: report.exitCode }, report);
+    }
     let ended: JobEnded;
     let fetched: FetchResult = { files: 0, bytes: 0, warnings: [] };
     try {

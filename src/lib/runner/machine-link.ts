@@ -120,6 +120,10 @@ export class MachineLink {
       ...this.#options,
       onReport: (place, report) => this.#attempts.get(key(place))?.hear(report),
     });
+    if (this.#closed) {
+      await session.close();
+      throw new Error(`${this.name}: the link was closed`);
+    }
     this.#up = session;
     for (const { place } of this.#attempts.values()) session.supervisor.adopt(place);
     for (const { place, graceMs } of this.#cancelled.values()) session.supervisor.cancel(place, graceMs);
@@ -139,16 +143,22 @@ export class MachineLink {
     await old.close().catch(() => {});
     await old.host.close().catch(() => {});
     const { firstMs, longestMs } = this.#options.backoff ?? defaultBackoff;
+    let isSaid = false;
     for (let pauseMs = firstMs; !this.#closed; pauseMs = Math.min(pauseMs * 2, longestMs)) {
       // Jitter: the links of a whole lab must not knock at one gateway in step.
       await this.#pause(pauseMs * (0.5 + Math.random() / 2));
       if (this.#closed) break;
+      const host = await this.#options.connect().catch(() => undefined); // still away: the next try is due
+      if (host === undefined) continue;
       try {
-        const session = await this.#openSession(await this.#options.connect());
+        const session = await this.#openSession(host);
         this.#options.onBack();
         return session;
-      } catch {
-        // still away: the next try is due
+      } catch (error) {
+        await host.close().catch(() => {});
+        // Said once: it answers, and yet cannot be used.
+        if (!isSaid && !this.#closed) this.#options.onWarning((error as Error).message);
+        isSaid = true;
       }
     }
     throw new Error(`${this.name}: the link was closed`);

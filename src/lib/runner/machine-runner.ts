@@ -18,7 +18,7 @@ import type { MachineLink } from './machine-link.ts';
 import { type BatchFacts, manifestOf } from './manifest.ts';
 import { OutputReader } from './output-reader.ts';
 import { ResultFiles, removeEmptyPartialFolder } from './result-files.ts';
-import type { AttemptPlace } from './supervisor.ts';
+import type { AttemptPlace, GpuWaitResult } from './supervisor.ts';
 
 /** Where a run's results go and what it takes along. */
 export interface RunnerOptions {
@@ -50,6 +50,8 @@ export interface RunnerOptions {
 /** How much a GPU's free memory may stay below what it was, for drivers that keep a little: MiB. */
 const GPU_MEMORY_TOLERANCE_MIB = 64;
 
+/** How much later than asked a machine may answer about its GPUs. */
+const GPU_ANSWER_MS = 10_000;
 const CLEAN_UP_WITHIN_MS = 10_000;
 
 /** Starts jobs on one machine, spaced in time. */
@@ -130,14 +132,13 @@ export class MachineRunner {
     gpus: readonly { readonly gpu: number; readonly freeMiBBefore: number }[],
   ): Promise<void> {
     const { gpuWaitMs = 10_000, now = Date.now, events } = this.#options;
-    if (gpus.length === 0 || !this.#link.isUp) return;
+    if (gpus.length === 0) return;
     const began = now();
     const wanted = gpus.map(({ gpu, freeMiBBefore }) => ({
       gpu,
       freeMiB: Math.max(0, freeMiBBefore - GPU_MEMORY_TOLERANCE_MIB),
     }));
-    const session = await this.#link.session();
-    const result = await session.supervisor.waitForGpuMemory(wanted, gpuWaitMs);
+    const result = await this.#askForGpuMemory(wanted, gpuWaitMs);
     if (result.type === 'free') return;
     const before = gpus.find(({ gpu }) => gpu === result.gpu)?.freeMiBBefore ?? result.freeMiB;
     events.publish({
@@ -148,6 +149,23 @@ export class MachineRunner {
       heldMiB: Math.max(0, before - result.freeMiB),
       waitedMs: now() - began,
     });
+  }
+
+  /** Asks until somebody answers: when the connection goes, the next one is asked. */
+  async #askForGpuMemory(
+    wanted: readonly { readonly gpu: number; readonly freeMiB: number }[],
+    timeoutMs: number,
+  ): Promise<Exclude<GpuWaitResult, { type: 'unknown' }>> {
+    const silent: GpuWaitResult = { type: 'held', gpu: wanted[0]?.gpu ?? 0, freeMiB: 0 };
+    for (;;) {
+      const { supervisor } = await this.#link.session();
+      const asking = supervisor.waitForGpuMemory(wanted, timeoutMs);
+      const result = await withTimeLimit(asking, timeoutMs + GPU_ANSWER_MS, () => new Error('silent')).catch(
+        () => silent,
+      );
+      if (result.type !== 'unknown') return result;
+      await new Promise((resolve) => setTimeout(resolve, 100)); // until the link has noticed
+    }
   }
 
   /** Lets go of the machine, when what is on its way has come. Jobs there run on. */

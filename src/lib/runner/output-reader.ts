@@ -101,12 +101,14 @@ export class OutputReader {
         const script =
           file.offset === 0
             ? `head -c ${left} ${path} 2>/dev/null`
-            : `tail -c +${file.offset + 1} ${path} 2>/dev/null | head -c ${left}`;
-        await shell.run(script, (chunk) => {
+            : `{ tail -c +${file.offset + 1} ${path} 2>/dev/null | head -c ${left}; [ -r ${path} ]; }`;
+        const exitCode = await shell.run(script, (chunk) => {
           const wanted = chunk.subarray(0, before + PIECE_BYTES - file.offset); // never more than was asked for
           file.sink(wanted);
           file.offset += wanted.length;
         });
+        // Nothing there is not the same as no more there.
+        if (exitCode !== 0) throw new Error(`its output cannot be read there (${file.path})`);
       });
       return file.offset - before;
     });

@@ -27,7 +27,6 @@ export class ResultFiles {
   readonly #folder: string;
   readonly #name: string;
   readonly #lengths = { out: 0, err: 0 };
-  #fds: { readonly out: number; readonly err: number } | undefined;
 
   /** `folder`: the results folder, which exists. */
   constructor(folder: string, name: string) {
@@ -37,21 +36,27 @@ export class ResultFiles {
 
   /** Starts `.out` and `.err` anew. */
   openOutputs(): void {
-    this.#fds ??= {
-      out: openSync(join(this.#folder, `${this.#name}.out`), 'w'),
-      err: openSync(join(this.#folder, `${this.#name}.err`), 'w'),
-    };
+    for (const stream of ['out', 'err'] as const) {
+      writeFileSync(this.#path(stream), '');
+      this.#lengths[stream] = 0;
+    }
   }
 
-  /** Appends to `.out` or `.err`. */
+  /** Appends to `.out` or `.err`. Opened for each piece: a thousand running jobs must not need as many descriptors. */
   append(stream: 'out' | 'err', chunk: Buffer): void {
-    this.openOutputs();
-    const fd = this.#fds?.[stream];
-    if (fd === undefined) return;
-    // At explicit positions: a write that failed half-way (disk full) may be made again and doubles nothing.
-    const from = this.#lengths[stream];
-    for (let at = 0; at < chunk.length; ) at += writeSync(fd, chunk, at, chunk.length - at, from + at);
+    const fd = openSync(this.#path(stream), 'r+');
+    try {
+      // At explicit positions: a write that failed half-way (disk full) may be made again and doubles nothing.
+      const from = this.#lengths[stream];
+      for (let at = 0; at < chunk.length; ) at += writeSync(fd, chunk, at, chunk.length - at, from + at);
+    } finally {
+      closeSync(fd);
+    }
     this.#lengths[stream] += chunk.length;
+  }
+
+  #path(stream: 'out' | 'err'): string {
+    return join(this.#folder, `${this.#name}.${stream}`);
   }
 
   /** A fresh folder to receive the job's files in. */
@@ -83,14 +88,6 @@ export class ResultFiles {
     if (folder === 'received') renameSync(this.#partialFolder(), finalFolder);
     else if (folder === 'empty') mkdirSync(finalFolder);
     renameSync(partialManifest, finalManifest);
-  }
-
-  /** Closes `.out` and `.err`. */
-  close(): void {
-    if (this.#fds === undefined) return;
-    closeSync(this.#fds.out);
-    closeSync(this.#fds.err);
-    this.#fds = undefined;
   }
 
   #partialFolder(): string {

@@ -273,9 +273,7 @@ wrapper() {
       end_session "$pid" gone 1 "${GRACE_TENTHS:-20}"
     fi
   fi
-  flags=-
-  if [ -s "$a/out" ]; then flags=${flags}o; fi
-  if [ -s "$a/err" ]; then flags=${flags}e; fi
+  output_flags
   case $back in
     changed) if list_changed; then flags=${flags}w; fi ;;
     named) flags=${flags}w ;;
@@ -286,6 +284,12 @@ wrapper() {
   fi
   say "ended $j $n $code $began $up $left $flags"
   exec mv "$a/exit.new" "$a/exit"
+}
+
+output_flags() { # -> flags
+  flags=-
+  if [ -s "$a/out" ]; then flags=${flags}o; fi
+  if [ -s "$a/err" ]; then flags=${flags}e; fi
 }
 
 list_changed() { # writes $a/changed; false when nothing was made or changed
@@ -367,9 +371,7 @@ watcher() {
   missed=0
   while :; do
     if { read -r code began end left whole <"$a/exit"; } 2>/dev/null && [ "$whole" = done ]; then
-      flags=-
-      if [ -s "$a/out" ]; then flags=${flags}o; fi
-      if [ -s "$a/err" ]; then flags=${flags}e; fi
+      output_flags
       if [ -s "$a/changed" ] || [ ! -e "$a/changed" ]; then flags=${flags}w; fi
       say "ended $j $n $code $began $end $left $flags"
       return
@@ -382,8 +384,9 @@ watcher() {
       missed=0
     else
       # Twice, since the wrapper may write its exit record and go between the two looks.
+      # A wrapper that has not said who it is may be slow on a busy machine: it gets ten seconds.
       missed=$((missed + 1))
-      if [ "$missed" -gt 2 ]; then
+      if [ "$missed" -gt 50 ] || { [ "$missed" -gt 2 ] && [ -e "$a/wrapper" ]; }; then
         lose
         return
       fi
@@ -393,6 +396,7 @@ watcher() {
 }
 
 lose() { # the attempt $a of $j and $n: its wrapper is gone; what is left of the job could never be told of
+  : >"$a/cancelled" # should the wrapper be only slow, it starts nothing now
   end_attempt 20
   say "lost $j $n"
 }
@@ -433,13 +437,18 @@ gpu_waiter() {
   uptime_now
   deadline=$((${up%.*} + $2))
   shift 3
+  limit=
+  if command -v timeout >/dev/null 2>&1; then limit='timeout -s KILL 5'; fi # a driver in trouble hangs
   while :; do
     held=
-    figures=$(nvidia-smi --query-gpu=index,memory.free --format=csv,noheader,nounits)
+    figures=$($limit nvidia-smi --query-gpu=index,memory.free --format=csv,noheader,nounits)
     for want; do
+      seen=
       while IFS=', ' read -r index free; do
-        if [ "$index" = "${want%:*}" ] && [ "$free" -lt "${want#*:}" ]; then held="$index $free"; fi
+        if [ "$index" = "${want%:*}" ]; then seen=$free; fi
       done <<<"$figures"
+      # What is not said is not free.
+      if ! [ "${seen:-0}" -ge "${want#*:}" ]; then held="${want%:*} ${seen:-0}"; fi
     done
     uptime_now
     if [ -z "$held" ]; then

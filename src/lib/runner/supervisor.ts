@@ -61,6 +61,8 @@ export interface MachineFolders {
 /** Whether a GPU's memory came back: free, or what is still held. */
 export type GpuWaitResult =
   | { readonly type: 'free' }
+  /** Nobody answered. */
+  | { readonly type: 'unknown' }
   | { readonly type: 'held'; readonly gpu: number; readonly freeMiB: number };
 
 const script = readFileSync(new URL('./supervisor.sh', import.meta.url), 'utf8');
@@ -78,6 +80,7 @@ export class Supervisor {
   readonly #gpuWaits = new Map<string, (result: GpuWaitResult) => void>();
   #tokens = 0;
   #isGone = false;
+  #isOver = false;
 
   /** Starts a supervisor. `onReport` hears of every attempt that it starts or adopts. */
   static async open(
@@ -107,7 +110,8 @@ export class Supervisor {
       channel.close();
     };
     this.ended = channel.ended.then((end) => {
-      for (const settle of this.#gpuWaits.values()) settle({ type: 'free' });
+      this.#isOver = true;
+      for (const settle of this.#gpuWaits.values()) settle({ type: 'unknown' });
       return end.type === 'unknown' && !this.#isGone ? end.reason : 'the supervisor ended';
     });
     this.#write(
@@ -168,6 +172,7 @@ export class Supervisor {
     wanted: readonly { readonly gpu: number; readonly freeMiB: number }[],
     timeoutMs: number,
   ): Promise<GpuWaitResult> {
+    if (this.#isOver) return Promise.resolve({ type: 'unknown' });
     const token = String(++this.#tokens);
     const list = wanted.map(({ gpu, freeMiB }) => `${gpu}:${Math.floor(freeMiB)}`).join(' ');
     return new Promise((resolve) => {
