@@ -194,7 +194,7 @@ function explain(message: string): string {
   const [, unknown] = /^Unknown arguments?: ([^\s,]+)/.exec(line) ?? [];
   if (unknown !== undefined) {
     const near = nearestWord(unknown, Object.keys(OPTIONS));
-    return near === undefined ? line : `${line} (did you mean --${near}?)`;
+    return `unknown flag --${unknown}${near === undefined ? '' : ` (did you mean --${near}?)`}`;
   }
   if (!line.startsWith('Not enough non-option arguments')) return line;
   return 'no batch file is named: expected execute_batch FILE --machines NAME... (FILE goes first: a list such as --machines takes all words up to the next flag)';

@@ -2,7 +2,7 @@
  * `--joblog FILE`: GNU parallel's log, so that what reads those reads ours: one line per ended attempt, columns parted
  * by TAB. A line is in the file as soon as its job has ended.
  */
-import { closeSync, fstatSync, openSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { UsageError } from '../../lib/domain/errors.ts';
 import type { JobEnded, SchedulerEvent } from '../../lib/domain/events.ts';
 import type { JobOutcome } from '../../lib/domain/job.ts';
@@ -34,7 +34,7 @@ export function openJoblog(target: string, options: JoblogOptions): Joblog {
   if (target === '-') return stdoutLog(options.stdout);
   const append = target.startsWith('+');
   const path = append ? target.slice(1) : target;
-  let file: number | undefined = openFile(path, append ? 'a' : 'w');
+  let file: number | undefined = openFile(path, 'a');
 
   // The first error ends the log, and is the only one told: a full disk would repeat it with every line and at close.
   const attempt = (action: (open: number) => void): void => {
@@ -50,9 +50,15 @@ export function openJoblog(target: string, options: JoblogOptions): Joblog {
   };
   const write = (text: string): void => attempt((open) => writeWhole(open, text));
 
-  if (fstatSync(file).size === 0) write(HEADER);
   return {
     report: (event) => {
+      // Begun anew only when something is run: a batch that is refused loses no earlier log.
+      if (event.type === 'batch:started' && event.jobs > event.skipped) {
+        attempt((open) => {
+          if (!append) ftruncateSync(open);
+          if (fstatSync(open).size === 0) writeWhole(open, HEADER);
+        });
+      }
       if (event.type === 'job:ended') write(joblogLine(event, event.command));
     },
     close: () =>

@@ -28,6 +28,7 @@ export function summaryReport({
   results = 'job_results',
 }: SummaryOptions): (event: SchedulerEvent) => void {
   const failed = new Map<JobId, { outcome: string } & FailedJob>();
+  let skippedBad = 0;
   return (event) => {
     switch (event.type) {
       case 'job:started':
@@ -42,9 +43,12 @@ export function summaryReport({
           });
         }
         break;
+      case 'job:skipped':
+        if (!event.isGood) skippedBad += 1;
+        break;
       case 'batch:ended':
         for (const line of failureLines([...failed.values()])) writeNote(stderr, line);
-        writeNote(stderr, countsText(event));
+        writeNote(stderr, countsText(event, skippedBad));
         break;
       default:
     }
@@ -81,8 +85,9 @@ function groupLines(outcome: string, jobs: FailedJob[]): string[] {
   return lines;
 }
 
-function countsText({ done, failed, skipped, notRun, durationMs }: BatchEnded): string {
-  return `${done} done, ${failed} failed, ${skipped} skipped, ${notRun} not run in ${durationText(durationMs)}`;
+function countsText({ done, failed, skipped, notRun, durationMs }: BatchEnded, skippedBad: number): string {
+  const bad = skippedBad === 0 ? '' : ` (${skippedBad} without a good result)`;
+  return `${done} done, ${failed} failed, ${skipped} skipped${bad}, ${notRun} not run in ${durationText(durationMs)}`;
 }
 
 function countOf(count: number, noun: string): string {

@@ -28,7 +28,14 @@ export function terminalReport(options: TerminalReportOptions): TerminalReport {
   const footer = canDrawFooter(options, options.environment) ? new Footer(options) : undefined;
   // Where there is no footer to keep lines apart from, lines are gathered, unless a person watches them.
   const gathered = options.stdout.isTTY ? undefined : new GatheredOut(options.stdout);
-  const { stdout, stderr } = footer ?? { stdout: gathered ?? options.stdout, stderr: options.stderr };
+  // Before a line on stderr what was said earlier on stdout goes out: both may go to the same place.
+  const after: TextOut = {
+    write: (line) => {
+      gathered?.flush();
+      return options.stderr.write(line);
+    },
+  };
+  const { stdout, stderr } = footer ?? { stdout: gathered ?? options.stdout, stderr: after };
   const text = textReport({ ...options, stdout, stderr });
   const close = (): void => {
     footer?.close();

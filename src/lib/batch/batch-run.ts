@@ -168,7 +168,7 @@ export class BatchRun implements AsyncDisposable {
       jobs: this.jobs.length,
       skipped: this.skipped.length,
     });
-    for (const { job, reason } of this.skipped) {
+    for (const { job, reason, isGood } of this.skipped) {
       this.events.publish({
         type: 'job:skipped',
         at: beganAt,
@@ -176,6 +176,7 @@ export class BatchRun implements AsyncDisposable {
         name: job.name,
         line: job.line,
         reason,
+        isGood,
       });
     }
     const outcomes = new Map<string, JobOutcome>();
@@ -303,7 +304,12 @@ export class BatchRun implements AsyncDisposable {
     const text = [...kinds.values()].slice(0, KINDS_SHOWN).flatMap((jobs) => impossibleText(pool, jobs));
     if (kinds.size > KINDS_SHOWN) text.push(`and lines with ${kinds.size - KINDS_SHOWN} other requests`);
     const { request } = this.#options.defaults;
-    throw new UsageError([...text, ...memoryHint(pool, request), ...gpuHint(pool, request)].join('\n'));
+    const hints = [
+      ...memoryHint(pool, request),
+      ...gpuHint(pool, request),
+      ...busyHint(pool, kinds.values()),
+    ];
+    throw new UsageError([...text, ...hints].join('\n'));
   }
 
   #hintAtDefaults(pool: MachinePool): void {
@@ -351,6 +357,21 @@ function memoryHint(pool: MachinePool, request: ResourceRequest): string[] {
   if (without <= now) return [];
   return [
     `hint: the default --memory-required ${request.memoryMiB} lets ${now} jobs run at once; with less memory each, up to ${without} would`,
+  ];
+}
+
+/** Says that cores are short only because others use them now. */
+function busyHint(pool: MachinePool, kinds: Iterable<readonly Job[]>): string[] {
+  const isBusyOnly = [...kinds].some(([job]) =>
+    job === undefined
+      ? false
+      : pool
+          .explainEver(job.request)
+          .some(({ shortfalls }) => shortfalls.every(({ resource }) => resource === 'cpuCores')),
+  );
+  if (!isBusyOnly) return [];
+  return [
+    'hint: a machine is only busy with the work of others: try again later, or ask for less with --num-cpus',
   ];
 }
 

@@ -90,6 +90,8 @@ export interface TreeSent extends AtTime {
 export interface JobSkipped extends OfJob {
   readonly type: 'job:skipped';
   readonly reason: 'finished-result' | 'result-without-manifest';
+  /** Whether the result that stands is a good one. */
+  readonly isGood: boolean;
 }
 /** Something about a job that a person should know. */
 export interface JobWarned extends OfJob {

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { joblogLine, openJoblog } from '../../../src/cli/report/joblog.ts';
+import { type Joblog, joblogLine, openJoblog } from '../../../src/cli/report/joblog.ts';
 import type { JobOutcome } from '../../../src/lib/domain/job.ts';
 import { machineName } from '../../../src/lib/domain/machine.ts';
 import { batchStarted, jobEnded, jobStarted, START, Written } from './sample-events.ts';
@@ -36,6 +36,7 @@ describe('the format', () => {
   test('is what GNU parallel wrote for the same jobs', () => {
     const file = join(folder, 'log');
     using log = disposable(openJoblog(file, failOnError));
+    log.report(batchStarted());
     for (const line of RECORDED.trimEnd().split('\n').slice(1)) {
       const [seq, host, start, runtime, send, receive, exitValue, , ...command] = line.split('\t');
       const outcome: JobOutcome =
@@ -95,7 +96,6 @@ describe('the file', () => {
   test('has each line as soon as its job has ended', () => {
     const file = join(folder, 'log');
     using log = disposable(openJoblog(file, failOnError));
-    expect(readFileSync(file, 'utf8')).toBe(HEADER);
     log.report(batchStarted());
     log.report(jobStarted(1));
     expect(readFileSync(file, 'utf8')).toBe(HEADER);
@@ -106,11 +106,18 @@ describe('the file', () => {
   test('is written anew, or appended to with a +', () => {
     const file = join(folder, 'log');
     writeFileSync(file, 'old\n');
-    openJoblog(`+${file}`, failOnError).close();
+    const logOf = (target: string, event?: Parameters<Joblog['report']>[0]) => {
+      const log = openJoblog(target, failOnError);
+      if (event !== undefined) log.report(event);
+      log.close();
+    };
+    logOf(file); // a batch that is refused before it starts
+    logOf(file, batchStarted({ jobs: 4, skipped: 4 })); // one that has nothing to run
+    logOf(`+${file}`, batchStarted());
     expect(readFileSync(file, 'utf8')).toBe('old\n');
-    openJoblog(file, failOnError).close();
+    logOf(file, batchStarted());
     expect(readFileSync(file, 'utf8')).toBe(HEADER);
-    openJoblog(`+${join(folder, 'new')}`, failOnError).close();
+    logOf(`+${join(folder, 'new')}`, batchStarted());
     expect(readFileSync(join(folder, 'new'), 'utf8')).toBe(HEADER);
   });
 

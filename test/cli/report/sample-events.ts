@@ -95,7 +95,7 @@ export function jobEnded(line: number, change: Partial<JobEnded> = {}): JobEnded
 }
 
 export function jobSkipped(line: number, reason: JobSkipped['reason']): JobSkipped {
-  return { type: 'job:skipped', ...ofJob(line), reason };
+  return { type: 'job:skipped', ...ofJob(line), reason, isGood: reason === 'finished-result' };
 }
 
 export function jobWarned(line: number, message: string): JobWarned {
