@@ -71,7 +71,9 @@ describe.concurrent('the seed’s example', () => {
     expect(lines).toHaveLength(3 + 4 + 4);
     // Two failed, and a folder without a manifest is no good result.
     expect(exitCode).toBe(3);
-    expect(stderr).toContain('execute_batch: 2 done, 2 failed, 1 skipped, 0 not run in ');
+    expect(stderr).toContain(
+      'execute_batch: 2 done, 2 failed, 1 skipped (1 without a good result), 0 not run in ',
+    );
     expect(await project.read('job_results/example_batch_script.sh.3/weights.txt')).toBe(
       'from an earlier run',
     );
