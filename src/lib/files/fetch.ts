@@ -125,7 +125,10 @@ async function makeLink(into: string, { path, target }: Link): Promise<void> {
 function packScript(request: FetchRequest): string {
   const work = shellQuote(`${request.attemptFolder}/work`);
   if (request.paths === 'changed') {
-    return `cd ${work} && tar -cf - --no-recursion --null -T ../changed 2>/dev/null`;
+    // busybox's tar reads no list: names go as arguments, and with too many of them it fails rather than leaves some out.
+    return `cd ${work} && if tar --null -cf /dev/null -T /dev/null 2>/dev/null
+then tar -cf - --no-recursion --null -T ../changed 2>/dev/null
+else xargs -0 -x -n 100000 tar -cf - <../changed 2>/dev/null; fi`;
   }
   // Unquoted with an empty IFS: patterns are expanded, but never split and never evaluated.
   const lines = request.paths.map(

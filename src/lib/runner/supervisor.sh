@@ -303,11 +303,20 @@ list_changed() { # writes $a/changed; false when nothing was made or changed
 }
 
 find_in_work() { # test...
-  (cd "$a/work" && find . "$@" \( -type f -o -type l -o -type d ! -name . -empty \) -print0 >"$a/changed")
+  if [ "$NEWER" = -cnewer ]; then
+    (cd "$a/work" && find . "$@" \( -type f -o -type l -o -type d ! -name . -empty \) -print0 >"$a/changed")
+  else
+    # busybox's find knows no change times and no empty folders.
+    (
+      cd "$a/work" || exit
+      find . -print0 | while IFS= read -r -d '' f; do
+        if [ "$f" != . ] && is_changed "${f#./}"; then printf '%s\0' "$f"; fi
+      done >"$a/changed"
+    )
+  fi
 }
 
-# What find says for a small tree, without a process: new is what the tree has not, changed what differs from it in
-# time, content (a job may set a file's time back) or the executable bit. False when it cannot tell.
+# What find says for a small tree, without a process. False when it cannot tell.
 compare_few() {
   [ "${BASH_VERSINFO[0]}" -ge 5 ] || return 1 # whose -nt looks at nanoseconds
   shopt -s globstar dotglob nullglob
@@ -315,16 +324,31 @@ compare_few() {
   set -- **
   [ $# -le 100 ] || return 1
   for f; do
-    o=$T/$tree/$f
-    if [ -L "$f" ]; then return 1
-    elif [ -d "$f" ]; then
-      if [ -d "$o" ] || anything_in "$f"; then continue; fi
-    elif [ ! -f "$f" ]; then continue
-    elif [ -f "$o" ] && ! [ "$f" -nt "$o" ] && ! [ "$f" -ot "$o" ] && same_bytes "$f" "$o"; then
-      if [ -x "$f" ]; then [ -x "$o" ] && continue; else [ -x "$o" ] || continue; fi
-    fi
-    printf './%s\0' "$f" >>"$a/changed"
+    if [ -L "$f" ]; then return 1; fi
+    if is_changed "$f"; then printf './%s\0' "$f" >>"$a/changed"; fi
   done
+}
+
+# New is what the tree has not, changed what differs from it in time (a copy has its original's), content (a job may set
+# a file's time back) or the executable bit.
+is_changed() { # path below work/, which is the working directory
+  o=
+  if [ -n "$tree" ]; then o=$T/$tree/$1; fi
+  if [ -L "$1" ]; then
+    ! [ -L "$o" ]
+  elif [ -d "$1" ]; then
+    ! [ -d "$o" ] && ! anything_in "$1"
+  elif [ ! -f "$1" ]; then
+    return 1
+  elif [ ! -f "$o" ] || [ "$1" -nt "$o" ] || [ "$1" -ot "$o" ]; then
+    return 0
+  elif [ -x "$1" ]; then
+    ! [ -x "$o" ]
+  elif [ -x "$o" ]; then
+    return 0
+  else
+    [ -n "$spare" ] && ! same_bytes "$1" "$o"
+  fi
 }
 
 same_bytes() { # file file: read as NUL-ended pieces, since a variable holds no NUL
