@@ -41,13 +41,17 @@ export function onStopSignals(batch: BatchRun, say: (message: string) => void): 
     } else if (interrupts === 2) {
       signals.exitCode = CODE_AFTER_SIGNAL.SIGINT;
       say(`Ctrl-C twice: ending ${runningText(batch)}`);
-      void batch.cancelAll('ended by Ctrl-C').then((stranded) => {
-        for (const { machine, job } of stranded) {
-          say(
-            `${machine} cannot be reached: ${job} may run on there, and is ended when this batch next reaches it`,
-          );
-        }
-      });
+      void batch.cancelAll('ended by Ctrl-C').then(
+        (stranded) => {
+          for (const { machine, job } of stranded) {
+            say(
+              `${machine} cannot be reached: ${job} may run on there, and is ended when this batch next reaches it`,
+            );
+          }
+        },
+        (error: unknown) =>
+          say(`what runs on machines out of reach could not be noted: ${(error as Error).message}`),
+      );
     } else {
       process.exit(CODE_AFTER_SIGNAL.SIGINT);
     }

@@ -248,11 +248,14 @@ export class BatchRun implements AsyncDisposable {
     while (engine.runningCount > 0) {
       const stranded = pool.stranded();
       if (stranded.length >= engine.runningCount) {
-        noteLeftovers(
-          this.#results,
-          stranded.map((one) => ({ ...one, batch: this.id })),
-        );
-        engine.leave();
+        try {
+          noteLeftovers(
+            this.#results,
+            stranded.map((one) => ({ ...one, batch: this.id })),
+          );
+        } finally {
+          engine.leave(); // also where the note cannot be written (disk full): nothing else is left to wait for
+        }
         return stranded;
       }
       await new Promise((resolve) => setTimeout(resolve, 100));
