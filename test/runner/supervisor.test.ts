@@ -208,9 +208,10 @@ test('ends what a job left behind, with TERM and then KILL, and counts it', asyn
     'under nohup': { script: 'nohup sleep 1000 & echo $!', leftBehind: 1 },
     'in a subshell': { script: '(sleep 1000 & echo $!)', leftBehind: 1 },
     'a session of its own': { script: 'setsid sleep 1000 & echo $!', leftBehind: 1 },
+    'of a long job': { script: 'sleep 2.1; sleep 1000 & echo $!', leftBehind: 1 },
     'a daemon of a long job': {
-      // After a second and a half: a long job's processes are looked for in another way than a short one's.
-      script: "sleep 1.5; setsid sh -c 'sleep 1000 & echo $!'",
+      // After more than two seconds: a long job's processes are looked for in another way than a short one's.
+      script: "sleep 2.1; setsid sh -c 'sleep 1000 & echo $!'",
       leftBehind: 1,
     },
   };

@@ -94,7 +94,8 @@ session_members() { # session lowest-pid [highest-pid] -> members: what lives in
     done
     for p in $(grep -lzxF -e "$mark" /proc/[0-9]*/environ 2>/dev/null); do
       p=${p#/proc/}
-      members="$members ${p%/environ}"
+      p=${p%/environ}
+      case "$members " in *" $p "*) ;; *) members="$members $p" ;; esac # most are in the session as well
     done
   fi
 }
