@@ -19,6 +19,8 @@ export interface Job {
   readonly request: ResourceRequest;
   /** Paths that go to the machine, as the user wrote them, or all of the working directory; empty for none. */
   readonly copyForwards: readonly string[] | 'working-directory';
+  /** Paths that are sent once per machine and linked into the job's folder instead of copied; empty for none. */
+  readonly shareForwards: readonly string[];
   /** Paths brought home, or `changed`: every file that the job created or changed; empty for none. */
   readonly copyBackwards: readonly string[] | 'changed';
 }
