@@ -1,8 +1,10 @@
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdirSync } from 'node:fs';
+import { chmod, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { ResultFiles, removeEmptyPartialFolder } from '../../src/lib/runner/result-files.ts';
+import { findPartial, ResultFiles, removeEmptyPartialFolder } from '../../src/lib/runner/result-files.ts';
 import { scratch } from '../remote/run-over.ts';
+import { runOrThrow } from '../rig/command.ts';
 
 let folder: Awaited<ReturnType<typeof scratch>>;
 beforeEach(async () => {
@@ -66,4 +68,68 @@ test('a new attempt starts the output anew', async () => {
   }
   expect(await readFile(at('job.out'), 'utf8')).toBe('second');
   expect(await readFile(at('job.err'), 'utf8')).toBe('');
+});
+
+test('a result with an empty folder, and one with none', async () => {
+  new ResultFiles(folder.path, 'empty').publish({ x: 1 }, 'empty');
+  new ResultFiles(folder.path, 'none').publish({ x: 2 }, 'none');
+  removeEmptyPartialFolder(folder.path);
+  expect((await readdir(folder.path)).sort()).toEqual(['empty', 'empty.json', 'none.json']);
+  expect(await readdir(at('empty'))).toEqual([]);
+});
+
+test('names may be as long as the file system allows', async () => {
+  const name = 'n'.repeat(250);
+  new ResultFiles(folder.path, name).publish({}, 'empty');
+  expect((await readdir(folder.path)).sort()).toEqual(['.partial', name, `${name}.json`]);
+});
+
+test('where the manifest cannot be written, no folder is published', async () => {
+  const results = new ResultFiles(folder.path, 'job');
+  await writeFile(join(await results.makePartialFolder(), 'file'), 'received');
+  await mkdir(at('.partial/job.json')); // in its way
+  expect(() => results.publish({}, 'received')).toThrow(/EISDIR/);
+  expect(await readdir(folder.path)).toEqual(['.partial']);
+  expect(await readFile(at('.partial/job/file'), 'utf8')).toBe('received');
+});
+
+test('where only the last rename fails, what is there stays to be completed', async () => {
+  const results = new ResultFiles(folder.path, 'job');
+  await writeFile(join(await results.makePartialFolder(), 'file'), 'received');
+  // The folder takes its place; the manifest's is taken by something that came in between.
+  const manifest = {
+    toJSON: () => {
+      mkdirSync(at('job.json'));
+      return { x: 1 };
+    },
+  };
+  expect(() => results.publish(manifest, 'received')).toThrow(/EISDIR/);
+  await rm(at('job.json'), { recursive: true });
+  await results.dropPartialFolder();
+  expect(findPartial(folder.path, { name: 'job', hasFolder: true })).toEqual({
+    type: 'complete',
+    manifest: at('.partial/job.json'),
+  });
+  expect(await readFile(at('job/file'), 'utf8')).toBe('received');
+});
+
+test('what an earlier try left goes, whatever its names and modes', async () => {
+  const results = new ResultFiles(folder.path, 'job');
+  const partial = await results.makePartialFolder();
+  await mkdir(join(partial, 'shut/in'), { recursive: true });
+  await writeFile(Buffer.from(join(partial, 'shut/in/\xff'), 'latin1'), 'x');
+  await writeFile(Buffer.from(join(partial, '\xfe'), 'latin1'), 'x');
+  await chmod(join(partial, 'shut/in'), 0o500);
+  await chmod(join(partial, 'shut'), 0o500);
+  // As an ordinary user: root may remove anything, which would prove nothing.
+  const isRoot = process.getuid?.() === 0;
+  if (isRoot) {
+    await runOrThrow('chown', ['-R', '12345', folder.path]);
+    process.seteuid?.(12_345);
+  }
+  try {
+    expect(await readdir(await results.makePartialFolder())).toEqual([]);
+  } finally {
+    if (isRoot) process.seteuid?.(0);
+  }
 });

@@ -1,151 +1,141 @@
 /**
- * Brings the files of an ended job home: one tar stream over the open connection into a folder made for them. The
- * machine is not trusted: names that would leave the folder are refused, as are devices, and writing through links.
+ * Brings the files of an ended job home: one archive over the shell that is open anyway, into a folder made for them.
+ * The machine is not trusted. It says first how much will come; a stream that brings more, a name that would leave the
+ * folder, a device, or a way through a link are refused, with the name.
  */
-import { once } from 'node:events';
-import { lstat, mkdir, symlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { statfs } from 'node:fs/promises';
 import { RemoteError } from '../domain/errors.ts';
 import type { MachineName } from '../domain/machine.ts';
 import type { RequestShell } from '../remote/remote-shell.ts';
 import { shellQuote } from '../util/shell-quote.ts';
+import { Arrival, FetchProblem, type Room } from './arrival.ts';
+import {
+  COMPLAINTS_LIMIT_BYTES,
+  DELETED_LIMIT_BYTES,
+  DeletedPaths,
+  Ends,
+  readReport,
+  warningsOf,
+} from './fetch-report.ts';
+import { FETCH_FUNCTIONS } from './fetch-script.ts';
+import { EntryError } from './tar-reader.ts';
 
 /** What to bring. */
 export interface FetchRequest {
   /** The attempt's folder on the machine, absolute. */
   readonly attemptFolder: string;
-  /** Patterns relative to the job's folder, expanded on the machine, or what its list of changes names. */
+  /**
+   * `changed`: what `ATTEMPT/changed` names. Or patterns relative to the job's folder, expanded on the machine, whose
+   * matches come whole. An absolute path comes home under the same path without its first `/`; of `../x` or `a/../x`,
+   * all up to the last `..` is cut off. So nothing leaves `into`; where two then have one name, the transfer fails.
+   */
   readonly paths: readonly string[] | 'changed';
-  /** Existing local folder to put them in. */
+  /** Existing local folder to put them in. After an error it may hold a part, in folders that can be removed. */
   readonly into: string;
 }
 
 /** What came. */
 export interface FetchResult {
   readonly files: number;
+  /** Of the archive, on the way. */
   readonly bytes: number;
   /** Paths that were named and are not there, or could not be brought. One line each, for people. */
   readonly warnings: readonly string[];
+  /** Paths of what went forward and is gone, from `ATTEMPT/deleted`; for people. */
+  readonly deleted: readonly string[];
 }
 
 /**
- * Fetches an ended job's files.
- * @throws RemoteError (stage `fetch`) when they cannot be read there, written here, or the machine sends what it must not.
+ * Fetches an ended job's files. They are whole: of the announced number and size, and of the SHA-256 that was sent.
+ * @throws RemoteError (stage `fetch`) when they cannot be read there, written here, or the machine sends what it must
+ *   not: a repetition would end the same way. Other errors are the shell's, when its connection goes.
  */
 export async function fetchFiles(
   machine: MachineName,
   shell: RequestShell,
   request: FetchRequest,
 ): Promise<FetchResult> {
-  const { Unpack } = await import('tar'); // 30 ms, wanted only where files come back
   const fail = (reason: string, cause?: unknown) =>
     new RemoteError(machine, 'fetch', `${machine}: cannot bring the results home: ${reason}`, { cause });
-  const warnings: string[] = [];
-  let files = 0;
-  const renamed = new Set<string>();
-  const links: Link[] = [];
-  let refused: Error | undefined;
-  const unpack = new Unpack({
-    cwd: request.into,
-    strict: true,
-    preserveOwner: false,
-    // Links are made last, by us: nothing can be written through one, and they keep pointing where the job meant.
-    filter: (_path, entry) => {
-      if (!('type' in entry) || entry.type !== 'SymbolicLink') return true;
-      links.push({ path: entry.path, target: entry.linkpath ?? '' });
-      return false;
-    },
-    onReadEntry: (entry) => {
-      entry.mode = (entry.mode ?? 0o644) & 0o777; // no setuid file from a machine
-      if (entry.path.includes('\ufffd') && entry.type !== 'Directory') {
-        // The tar library reads names as UTF-8: two that differ only in other bytes must not become one file.
-        const { path } = entry;
-        for (let copy = 2; renamed.has(entry.path); copy++) entry.path = `${path}-${copy}`;
-        renamed.add(entry.path);
-      }
-      if (entry.type === 'File' || entry.type === 'OldFile') files += 1;
-      else if (!['Directory', 'Link', 'ContiguousFile', 'GNUDumpDir'].includes(entry.type)) {
-        refused ??= new Error(`${entry.path} is a ${entry.type}`);
-      }
-    },
-  });
-  unpack.on('error', (error: Error) => {
-    refused ??= error;
-  });
-  const closed = once(unpack, 'close').catch(() => {});
+  const room = await roomIn(request.into);
+  const arrival = new Arrival(request.into, room);
+  const told = new Ends();
+  const deleted = new DeletedPaths();
+  // All are sent at once, so this costs one round trip; the shell takes them one after the other.
+  const defined = defineFunctions(shell);
+  const attempt = shellQuote(request.attemptFolder);
+  const requests = await Promise.allSettled([
+    shell.run(packCall(request, room), (chunk) => arrival.take(chunk)),
+    shell.run(
+      'printf \'%s\\n\' "$fetch_end"',
+      upTo(COMPLAINTS_LIMIT_BYTES, 'complains without end', (chunk) => told.take(chunk)),
+    ),
+    shell.run(
+      `[ ! -s ${attempt}/deleted ] || head -c ${DELETED_LIMIT_BYTES} ${attempt}/deleted 2>/dev/null`,
+      upTo(DELETED_LIMIT_BYTES, 'lists deletions without end', (chunk) => deleted.take(chunk)),
+    ),
+    defined,
+  ]);
+  try {
+    for (const result of requests) if (result.status === 'rejected') throw result.reason;
+    const report = readReport(told.text());
+    if (report.problem !== undefined) throw new FetchProblem(report.problem);
+    arrival.finish(report.sum);
+    const { files, bytes } = arrival;
+    return {
+      files,
+      bytes,
+      warnings: [...warningsOf(request.paths, report), ...deleted.warnings()],
+      deleted: deleted.paths(),
+    };
+  } catch (error) {
+    arrival.abort();
+    if (error instanceof EntryError || error instanceof FetchProblem) throw fail(error.message, error);
+    throw error;
+  }
+}
+
+const definitions = new WeakMap<RequestShell, Promise<number>>();
+
+/** Defines the functions in a shell that has not got them. */
+function defineFunctions(shell: RequestShell): Promise<number> {
+  const known = definitions.get(shell);
+  if (known !== undefined) return known;
+  const defined = shell.run(FETCH_FUNCTIONS, upTo(65_536, 'prints without end'));
+  definitions.set(shell, defined);
+  return defined;
+}
+
+/** Takes bytes up to a limit: a stream that never ends is refused, which ends the request. */
+function upTo(limitBytes: number, problem: string, sink: (chunk: Buffer) => void = () => {}) {
   let bytes = 0;
-  const exitCode = await shell.run(packScript(request), async (chunk) => {
+  return (chunk: Buffer): void => {
     bytes += chunk.length;
-    if (refused !== undefined) return; // read on to the end, so that the shell stays usable, and drop it
-    if (!unpack.write(Buffer.from(chunk)))
-      await Promise.race([once(unpack, 'drain'), closed]).catch(() => {});
-  });
-  if (bytes > 0) {
-    unpack.end();
-    if (refused === undefined) await closed;
-  }
-  if (refused !== undefined) throw fail(refused.message, refused);
-  for (const link of links) {
-    await makeLink(request.into, link).catch((error: unknown) => {
-      throw fail((error as Error).message, error);
-    });
-  }
-  if (exitCode === 66) warnings.push('a path named in --copy-backwards does not exist');
-  else if (exitCode !== 0)
-    throw fail(`tar there ended with ${exitCode} (disk full, or a file that cannot be read?)`);
-  if (renamed.size > 0)
-    warnings.push(`${renamed.size} files with names that are not UTF-8 came home under similar names`);
-  return { files, bytes, warnings };
+    if (bytes > limitBytes) throw new FetchProblem(`the machine ${problem}`);
+    sink(chunk);
+  };
 }
 
-interface Link {
-  readonly path: string;
-  readonly target: string;
+// For folders, and for what others write meanwhile.
+const ROOM_MARGIN_BYTES = 1024 * 1024;
+const UNKNOWN_ROOM = Number.MAX_SAFE_INTEGER;
+
+async function roomIn(folder: string): Promise<Room> {
+  const { bavail, bsize, blocks } = await statfs(folder);
+  const freeBytes = Math.max(0, bavail * bsize - ROOM_MARGIN_BYTES);
+  return { freeBytes: blocks > 0 ? freeBytes : undefined, blockBytes: bsize > 0 ? bsize : 4096 };
 }
 
-/** Makes a link inside a folder. @throws when its place is outside, taken, or behind another link */
-async function makeLink(into: string, { path, target }: Link): Promise<void> {
-  const parts = path.split('/').filter((part) => part !== '' && part !== '.');
-  const name = parts.pop();
-  if (path.startsWith('/') || name === undefined || [...parts, name].includes('..')) {
-    throw new Error(`the link ${path} would be made outside of the results`);
-  }
-  let folder = into;
-  for (const part of parts) {
-    folder = join(folder, part);
-    await mkdir(folder).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EEXIST') throw error;
-    });
-    if (!(await lstat(folder)).isDirectory())
-      throw new Error(`${path} lies behind something that is no folder`);
-  }
-  await symlink(target, join(folder, name)); // fails where something is already
+/** The call of `fetch_home`. */
+function packCall({ attemptFolder, paths }: FetchRequest, { freeBytes, blockBytes }: Room): string {
+  const words = paths === 'changed' ? ['changed'] : ['named', ...paths.map(plainPattern).map(shellQuote)];
+  return `fetch_home ${shellQuote(attemptFolder)} ${freeBytes ?? UNKNOWN_ROOM} ${blockBytes} ${words.join(' ')} 4>&1`;
 }
 
-function packScript(request: FetchRequest): string {
-  const work = shellQuote(`${request.attemptFolder}/work`);
-  if (request.paths === 'changed') {
-    // busybox's tar reads no list: names go as arguments, and with too many of them it fails rather than leaves some out.
-    return `cd ${work} && if tar --null -cf /dev/null -T /dev/null 2>/dev/null
-then tar -cf - --no-recursion --null -T ../changed 2>/dev/null
-else xargs -0 -x -n 100000 tar -cf - <../changed 2>/dev/null; fi`;
-  }
-  // Unquoted with an empty IFS: patterns are expanded, but never split and never evaluated.
-  const lines = request.paths.map(
-    (path, i) => `p${i}=${shellQuote(path.startsWith('/') ? path : `./${path}`)}`,
-  );
-  const expand = request.paths
-    .map(
-      (_, i) =>
-        `for f in $p${i}; do if [ -e "$f" ] || [ -L "$f" ]; then set -- "$@" "$f"; else missing=66; fi; done`,
-    )
-    .join('\n');
-  return [
-    `(cd ${work} || exit 1`,
-    ...lines,
-    "IFS=''; missing=0; set --",
-    expand,
-    '[ $# -eq 0 ] || tar -cf - "$@" 2>/dev/null || exit 1',
-    'exit $missing)',
-  ].join('\n');
+/** A pattern in the one way that the machine's list writes it, so that what two patterns match is seen to be the same. */
+function plainPattern(pattern: string): string {
+  const parts = pattern.split('/').filter((part) => part !== '' && part !== '.');
+  const end = parts.length > 0 && pattern.endsWith('/') ? '/' : '';
+  if (pattern.startsWith('/')) return `/${parts.join('/')}${end}`;
+  return parts.length === 0 ? '.' : `./${parts.join('/')}${end}`;
 }

@@ -6,6 +6,7 @@
  *
  * When a new session is up, every attempt under way is adopted by its supervisor, so that no start or end is missed.
  */
+import { RemoteError } from '../domain/errors.ts';
 import type { MachineName } from '../domain/machine.ts';
 import type { RemoteHost } from '../remote/remote-host.ts';
 import { MachineSession, type SessionOptions } from './machine-session.ts';
@@ -74,6 +75,8 @@ export class MachineLink {
         return await step(session);
       } catch (error) {
         if (this.#closed || (session === this.#up && !session.isBroken)) throw error;
+        // What a machine sent was refused: it would be the same again.
+        if (error instanceof RemoteError && error.stage === 'fetch') throw error;
         this.#lose(session, (error as Error).message);
       }
     }

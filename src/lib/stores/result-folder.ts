@@ -7,6 +7,13 @@ import { access, mkdir, readdir, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UsageError } from '../domain/errors.ts';
 import type { Job } from '../domain/job.ts';
+import {
+  clearPartial,
+  completePartial,
+  findPartial,
+  PARTIAL_FOLDER,
+  type PartialResult,
+} from '../runner/result-files.ts';
 
 /** A line that is not run. */
 export interface SkippedJob {
@@ -14,6 +21,8 @@ export interface SkippedJob {
   readonly reason: 'finished-result' | 'result-without-manifest';
   /** Whether its result is a good one. */
   readonly isGood: boolean;
+  /** Name of the source tree that its result came from; absent when nobody knows. */
+  readonly tree?: string;
 }
 
 /** What a results folder says about a batch. */
@@ -23,8 +32,9 @@ export interface OpenedResults {
 }
 
 /**
- * Opens (and makes) a results folder for the jobs of a batch. What a cancelled job left is moved aside, to
- * `NAME.attempt-1` and so on: the job is not finished, and its results are not replaced.
+ * Opens (and makes) a results folder for the jobs of a batch. What a crash left of their results is completed where only
+ * the last rename is missing, else cleared; that of other jobs stays, for another batch may be at it. What a cancelled
+ * job left is moved aside, to `NAME.attempt-1` and so on: the job is not finished, and its results are not replaced.
  * @throws UsageError when a result of the same name belongs to another command, or the folder cannot be used.
  */
 export async function openResultFolder(folder: string, jobs: readonly Job[]): Promise<OpenedResults> {
@@ -34,22 +44,38 @@ export async function openResultFolder(folder: string, jobs: readonly Job[]): Pr
   } catch (error) {
     throw new UsageError(`cannot use the results folder ${folder}: ${(error as Error).message}`);
   }
-  const opened = await readResultFolder(folder, jobs);
+  const opened = await readResultFolder(folder, jobs); // before anything is changed: it may refuse
+  for (const { job, partial } of await remainsOf(folder, jobs)) {
+    try {
+      if (partial.type === 'complete') completePartial(folder, job.name);
+      else await clearPartial(folder, job.name);
+    } catch (error) {
+      throw new UsageError(
+        `cannot clear up ${join(folder, PARTIAL_FOLDER, job.name)}, which an earlier run left: ${(error as Error).message}`,
+      );
+    }
+  }
   for (const { name } of opened.toRun)
     if (existsSync(join(folder, `${name}.json`))) await setAside(folder, name);
   return opened;
 }
 
-/** What `openResultFolder` tells, without making anything. */
+/** What `openResultFolder` tells, without making or changing anything. */
 export async function readResultFolder(folder: string, jobs: readonly Job[]): Promise<OpenedResults> {
   const present = new Set(await readdir(folder).catch((): string[] => []));
+  const manifests = new Map<string, string>();
+  for (const { job, partial } of await remainsOf(folder, jobs))
+    if (partial.type === 'complete') manifests.set(job.name, partial.manifest);
   const toRun: Job[] = [];
   const skipped: SkippedJob[] = [];
   for (const job of jobs) {
-    if (present.has(`${job.name}.json`)) {
-      const state = await readManifest(folder, job);
+    const manifest = present.has(`${job.name}.json`)
+      ? join(folder, `${job.name}.json`)
+      : manifests.get(job.name);
+    if (manifest !== undefined) {
+      const { state, tree } = await readManifest(manifest, job);
       if (state === 'cancelled') toRun.push(job);
-      else skipped.push({ job, reason: 'finished-result', isGood: state === 'good' });
+      else skipped.push({ job, reason: 'finished-result', isGood: state === 'good', ...tree });
     } else if (present.has(job.name)) {
       skipped.push({ job, reason: 'result-without-manifest', isGood: false });
     } else {
@@ -57,6 +83,23 @@ export async function readResultFolder(folder: string, jobs: readonly Job[]): Pr
     }
   }
   return { toRun, skipped };
+}
+
+interface Remains {
+  readonly job: Job;
+  readonly partial: Exclude<PartialResult, { type: 'none' }>;
+}
+
+/** What a crash left of these jobs' results. */
+async function remainsOf(folder: string, jobs: readonly Job[]): Promise<Remains[]> {
+  // Mostly there is nothing, and a look for each of many jobs is saved.
+  const names = new Set(await readdir(join(folder, PARTIAL_FOLDER)).catch((): string[] => []));
+  if (names.size === 0) return [];
+  return jobs.flatMap((job) => {
+    if (!names.has(job.name) && !names.has(`${job.name}.json`)) return [];
+    const partial = findPartial(folder, { name: job.name, hasFolder: job.copyBackwards.length > 0 });
+    return partial.type === 'none' ? [] : [{ job, partial }];
+  });
 }
 
 /** Renames a job's result to the first free `NAME.attempt-N`; the manifest goes first, so that the rest is no result. */
@@ -72,25 +115,30 @@ async function setAside(folder: string, name: string): Promise<void> {
 
 const ENDINGS = ['.json', '', '.out', '.err'];
 
+interface ManifestFacts {
+  readonly state: 'good' | 'bad' | 'cancelled';
+  readonly tree: { readonly tree?: string };
+}
+
 /** What a manifest says of its job. */
-async function readManifest(folder: string, job: Job): Promise<'good' | 'bad' | 'cancelled'> {
-  const path = join(folder, `${job.name}.json`);
-  let manifest: { readonly command?: unknown; readonly outcome?: unknown; readonly exit_code?: unknown };
+async function readManifest(path: string, job: Job): Promise<ManifestFacts> {
+  let manifest: { readonly [field: string]: unknown };
   try {
     const parsed: unknown = JSON.parse(await readFile(path, 'utf8'));
     if (typeof parsed !== 'object' || parsed === null) throw new Error('it holds no object');
-    manifest = parsed; // each field is checked where it is used
+    manifest = parsed as typeof manifest; // each field is checked where it is used
   } catch (error) {
     throw new UsageError(
       `${path}: cannot be read as a result's manifest: ${(error as Error).message}; move it away to run line ${job.line} again`,
     );
   }
-  if (manifest.outcome === 'cancelled') return 'cancelled';
+  const tree = typeof manifest.source_tree === 'string' ? { tree: manifest.source_tree } : {};
+  if (manifest.outcome === 'cancelled') return { state: 'cancelled', tree };
   if (manifest.command !== job.command) {
     throw new UsageError(
       `line ${job.line}: ${path} is the result of another command:\n  there: ${String(manifest.command)}\n  here:  ${job.command}\n` +
         'move that result away, or use another --results folder',
     );
   }
-  return manifest.outcome === 'exited' && manifest.exit_code === 0 ? 'good' : 'bad';
+  return { state: manifest.outcome === 'exited' && manifest.exit_code === 0 ? 'good' : 'bad', tree };
 }
