@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFile, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
@@ -61,9 +61,9 @@ test('an adopted attempt that never started is kept from ever starting', async (
 
 test('a call that is cut off anywhere is not carried out', async () => {
   await using folder = await SupervisorFolder.make();
-  const preamble = `R=${shellQuote(join(folder.path, 'runs'))}\nT=x\nCOPY='cp -a'\nNEWER=-cnewer\n${await readFile(SCRIPT, 'utf8')}\n`;
+  const preamble = `R=${shellQuote(join(folder.path, 'runs'))}\nT=x\nCOPY='cp -a'\n${await readFile(SCRIPT, 'utf8')}\n`;
   const script = `: "first' line"\ntouch ${folder.path}/ran`;
-  const call = `job j 1 '' ${shellQuote('export A=1\nexport B=2')} '{"a":1}' ${shellQuote(script)} none end\n`;
+  const call = `job j 1 '' ${shellQuote('export A=1\nexport B=2')} '' '{"a":1}' ${shellQuote(script)} none end\n`;
   const runUpTo = (length: number) =>
     runCommand('bash', ['--norc', '--noprofile'], { input: preamble + call.slice(0, length) });
   for (let length = 3; length < call.length - 1; length += 4) {
@@ -153,7 +153,9 @@ test('tells exit codes as bash has them', async () => {
   }));
   for (const { script, code, place } of places) {
     expect((await one.report(place, 'ended')).exitCode, script).toBe(code);
-    expect(await until(() => folder.read(place, 'exit'))).toMatch(new RegExp(`^${code} \\d.* 0 done\\n$`));
+    expect(await until(() => folder.read(place, 'exit'))).toMatch(
+      new RegExp(`^${code} \\d.* 0 \\S+ done *\\n`),
+    );
   }
 });
 
@@ -252,7 +254,7 @@ test('a cancel right behind the start finds the job, however far it has come', a
   await mkdir(join(folder.path, 'trees', 't'));
   await writeFile(join(folder.path, 'trees', 't', 'file'), 'x');
   const places = Array.from({ length: 40 }, (_, i) => {
-    const place = one.run(`c${i}`, 'echo $$; exec sleep 1000', { tree: i % 2 === 0 ? '' : 't' });
+    const place = one.run(`c${i}`, 'echo $$; exec sleep 1000', { parts: i % 2 === 0 ? [] : ['t'] });
     one.supervisor.cancel(place, 1000);
     return place;
   });
@@ -265,13 +267,37 @@ test('a cancel right behind the start finds the job, however far it has come', a
 
 test('says why a job could not be started', async () => {
   await using folder = await SupervisorFolder.make();
+  await folder.part('part', 'touch file');
+  const odd = await folder.open({}, 'cp --no-such-option');
+  const uncopied = await odd.report(odd.run('uncopied', 'true', { parts: ['part'] }), 'failed');
+  expect(uncopied).toEqual({
+    type: 'failed',
+    reason: expect.stringMatching(/^cannot copy the source tree: cp: .*no-such-option/) as string,
+  });
   const one = await folder.open();
-  const missing = one.run('missing', 'true', { tree: 'no-such-tree' });
-  expect((await one.report(missing, 'failed')).reason).toMatch(/cannot copy the source tree: .*no-such-tree/);
-  await rm(join(folder.path, 'runs'), { recursive: true });
+  await rm(join(folder.path, 'runs'), { recursive: true, maxRetries: 5 }); // the supervisors may still write into it
   await writeFile(join(folder.path, 'runs'), 'a file');
   const blocked = one.run('blocked', 'true');
   expect((await one.report(blocked, 'failed')).reason).toMatch(/cannot make .*blocked/);
+});
+
+test('keeps the leases of its batch fresh, and no others', async () => {
+  await using folder = await SupervisorFolder.make();
+  const lease = (name: string) => join(folder.path, 'leases', name);
+  const old = new Date(Date.now() - 3_600_000);
+  for (const name of ['a b.batch.machine', 'c.batch.machine', 'c.other.machine']) {
+    await writeFile(lease(name), '');
+    await utimes(lease(name), old, old);
+  }
+  await folder.open({ KEEPER_SECONDS: '0.02', LEASE_LOOKS: '2' });
+  const isFresh = async (name: string) => (await stat(lease(name))).mtimeMs > old.getTime() + 60_000;
+  await until(async () => (await isFresh('a b.batch.machine')) && (await isFresh('c.batch.machine')));
+  expect(await isFresh('c.other.machine')).toBe(false);
+  await rm(lease('a b.batch.machine'));
+  await utimes(lease('c.batch.machine'), old, old);
+  await until(() => isFresh('c.batch.machine'));
+  // What its batch has given up is not made again.
+  expect((await readdir(join(folder.path, 'leases'))).sort()).toEqual(['c.batch.machine', 'c.other.machine']);
 });
 
 test('keeps the request beside the job, one line of JSON', async () => {
@@ -338,16 +364,16 @@ test('noise and nonsense from a machine are not taken for reports', async () => 
 
 test('a supervisor whose reader is gone writes the exit record all the same', async () => {
   await using folder = await SupervisorFolder.make();
-  const preamble = `R=${shellQuote(join(folder.path, 'runs'))}\nT=x\nCOPY='cp -a'\nNEWER=-cnewer\n${await readFile(SCRIPT, 'utf8')}\n`;
+  const preamble = `R=${shellQuote(join(folder.path, 'runs'))}\nT=x\nCOPY='cp -a'\n${await readFile(SCRIPT, 'utf8')}\n`;
   const child = spawn('bash', ['--norc', '--noprofile'], { stdio: ['pipe', 'pipe', 'ignore'] });
   child.stdin.write(
-    `${preamble}job j 1 '' '' '{}' 'until [ -e ../gate ]; do sleep 0.02; done; exit 4' none end\n`,
+    `${preamble}job j 1 '' '' '' '{}' 'until [ -e ../gate ]; do sleep 0.02; done; exit 4' none end\n`,
   );
   await once(child.stdout, 'data');
   child.stdout.destroy();
   child.stdin.end();
   await appendFile(join(folder.path, 'runs', 'j', '1', 'gate'), '');
   expect(await until(() => readFile(join(folder.path, 'runs', 'j', '1', 'exit'), 'utf8'))).toMatch(
-    /^4 .*done\n$/,
+    /^4 .*done *\n/,
   );
 });

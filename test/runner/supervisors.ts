@@ -1,4 +1,5 @@
 /** For tests of the supervisor: real ones on this machine, in folders of their own, and what they say. */
+import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,6 +11,7 @@ import {
   type StartCall,
   Supervisor,
 } from '../../src/lib/runner/supervisor.ts';
+import { runOrThrow } from '../rig/command.ts';
 import { until } from '../rig/until.ts';
 
 /** What a supervisor said of one attempt. */
@@ -38,22 +40,25 @@ export class SupervisorFolder implements AsyncDisposable {
 
   private constructor(readonly path: string) {}
 
-  static async make(): Promise<SupervisorFolder> {
-    const path = await mkdtemp(join(tmpdir(), 'supervisor-test-'));
+  /** Makes one, in an existing folder. */
+  static async make(within = tmpdir()): Promise<SupervisorFolder> {
+    const path = await mkdtemp(join(within, 'supervisor-test-'));
     await mkdir(join(path, 'runs'));
     await mkdir(join(path, 'trees'));
+    await mkdir(join(path, 'leases'));
     return new SupervisorFolder(path);
   }
 
-  /** Opens one more supervisor on the same folder. `graceTenths`: how long what is left behind gets after TERM. */
-  async open(env: NodeJS.ProcessEnv = {}): Promise<OpenSupervisor> {
+  /** Opens one more supervisor on the same folder, with these variables set, which may change its ways. */
+  async open(env: NodeJS.ProcessEnv = {}, copyCommand?: string): Promise<OpenSupervisor> {
     const host = new LocalHost(machineName('local'), { home: this.path, env: { ...process.env, ...env } });
     const heard: Heard[] = [];
     const folders = {
       runs: join(this.path, 'runs'),
       trees: join(this.path, 'trees'),
-      copyCommand: 'cp -a --reflink=auto',
-      newerTest: '-cnewer',
+      leases: join(this.path, 'leases'),
+      leaseSuffix: 'batch.machine',
+      copyCommand: copyCommand ?? 'cp -a --reflink=auto',
     };
     const supervisor = await Supervisor.open(host, Promise.resolve(folders), (place, report) =>
       heard.push({ place, report }),
@@ -65,8 +70,9 @@ export class SupervisorFolder implements AsyncDisposable {
       run(folder, script, more = {}) {
         const place = { folder, number: 1 };
         supervisor.start(place, {
-          tree: '',
+          parts: [],
           isSmallTree: false,
+          links: [],
           env: {},
           request: {},
           script,
@@ -90,6 +96,19 @@ export class SupervisorFolder implements AsyncDisposable {
     return join(this.path, 'runs', place.folder, String(place.number), name);
   }
 
+  /** The paths in a list of an attempt, sorted, a character per byte; none where there is no list. */
+  async paths(place: AttemptPlace, name: 'changed' | 'deleted'): Promise<string[]> {
+    const list = await readFile(this.file(place, name), 'latin1').catch(() => '');
+    return list.split('\0').slice(0, -1).sort();
+  }
+
+  /** Makes a source part with a bash script that runs in its folder. Its times are old and whole seconds, as after an archive. */
+  async part(name: string, script: string): Promise<void> {
+    const path = join(this.path, 'trees', name);
+    await mkdir(path);
+    await runOrThrow('bash', ['-ec', `${script}\nfind . -exec touch -h -d 2020-02-02 {} +`], { cwd: path });
+  }
+
   /** What a file of an attempt holds. */
   read(place: AttemptPlace, name = 'out'): Promise<string> {
     return readFile(this.file(place, name), 'utf8');
@@ -106,8 +125,11 @@ export class SupervisorFolder implements AsyncDisposable {
 
   /** A test that fails half-way must not leave its jobs behind. */
   async #killJobs(): Promise<void> {
-    const paths = await readdir(join(this.path, 'runs'), { recursive: true }).catch((): string[] => []);
-    for (const path of paths.filter((one) => /^[^/]+\/\d+\/pid$/.test(one))) {
+    // Not by a recursive readdir, which follows the links in a job's folder.
+    const jobs = await readdir(join(this.path, 'runs')).catch((): string[] => []);
+    for (const job of jobs.filter((one) => !one.startsWith('.'))) {
+      const path = join(job, '1', 'pid');
+      if (!existsSync(join(this.path, 'runs', path))) continue;
       const [pid = '', start] = (await readFile(join(this.path, 'runs', path), 'utf8')).trim().split(' ');
       const fields = await statFields(Number(pid));
       if (fields[19] === start && fields[0] !== 'Z') process.kill(Number(pid), 'SIGKILL');

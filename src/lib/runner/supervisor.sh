@@ -3,28 +3,34 @@
 #
 # bash reads it from standard input, and behind it the calls that the runner makes, as shell text with quoted words:
 # `job ... end`. A call that was cut off by a dying connection lacks its `end` and is not carried out. The runner first
-# sets R (folder of this batch's runs on this machine), T (source trees), COPY (how to copy a tree), NEWER (-cnewer, or
-# -newer where find has no other) and job_env (the login's environment).
+# sets R (folder of this batch's runs on this machine), T (source parts), COPY (how to copy a folder), LEASES and
+# LEASE_SUFFIX (this batch's leases are $LEASES/PART.$LEASE_SUFFIX) and job_env (the login's environment).
 #
 # An attempt's folder, $R/JOB/ATTEMPT/:
 #
-#     started     whoever makes it owns the attempt: the wrapper with O_EXCL (no process needed), or, so that it never
-#                 starts, adopt with mkdir
+#     started     whoever makes it owns the attempt: the wrapper, or, so that it never starts, adopt (a spare brings it)
 #     wrapper     pid and start time of the process that waits for the command
 #     pid         pid and start time of the command's shell, which leads its own session and process group
 #     request     what was asked for, as JSON, so that another controller can count it
 #     script      what bash runs         work/  where it runs         out, err  what it prints
-#     ref         stands between the making of work/ and the start: what is newer, the job made
-#     changed     NUL-separated paths below work/ that the job made or changed
+#     ref         made when work/ was ready, a tick of the file system's clock after its last entry
+#     before      what was in work/ then (see `listing`); not for a small tree and not for an empty folder
+#     changed     NUL-separated paths below work/: files and links that the job made or changed, empty folders it made
+#     deleted     NUL-separated paths that went forward and are gone; of a folder that is gone its own path alone
+#     differs     scratch, like names and facts: in what two listings differ
 #     cancelled   somebody asked for its end
 #     lost        its wrapper was found gone, and this was told
-#     exit        `code start end left-behind done`, by rename, last (start and end as /proc/uptime counts)
+#     exit.new    the exit record to be: made before the start, so that a full disk cannot prevent it
+#     exit        `code start end left-behind flags done`, by rename, last (start and end as /proc/uptime counts);
+#                 `unlisted` for done: what the job made could not be listed. The second line: the parts of work/
 #
 # What it says, a line each; JOB is the job folder's name, which holds no blanks:
 #
 #     started JOB N UPTIME
-#     ended JOB N CODE START END LEFT-BEHIND FLAGS   FLAGS: o, e: out, err hold something; w: there are files; -: nothing
-#     failed JOB N REASON...      it could not be started
+#     ended JOB N CODE START END LEFT-BEHIND FLAGS   FLAGS: - and o, e: out, err hold something; w, d: files were
+#                                 made or changed, were deleted
+#     failed JOB N CODE REASON... CODE -: it could not be started; else it ended with that, and could not be completed
+#     lacks JOB N PART            nothing was done, since that part is not there
 #     refused JOB N               somebody else owns the attempt
 #     unstarted JOB N             (adopt) it never started, and now never will
 #     lost JOB N                  its wrapper is gone without an exit record
@@ -149,9 +155,10 @@ anything_in() { # folder
 }
 
 # Spares: job folders with a copy of a small source tree in them, made in sets by one cp, so that a job takes one by a
-# rename instead of making its own. A set is $R/.spares/SET/: 0/ to 15/, each `1/started/` and `1/work/`, and `ref`, which
-# is older than any job that takes one and younger than all copies by more than a tick of the file system's clock.
+# rename instead of making its own. A set is $R/.spares/SET/: 0/ to 15/, each `1/started/` and `1/work/`.
 SPARES=16
+HAS_MAPFILE= # that of bash 4.4, which takes NUL-separated names; without it there are no spares
+if [ "${BASH_VERSINFO[0]}${BASH_VERSINFO[1]}" -ge 44 ]; then HAS_MAPFILE=1; fi
 SPARES_AFTER=8 # jobs with the same tree: fewer are not worth a set
 spares_tree=
 
@@ -190,18 +197,20 @@ make_spares() { # set tree
     mv -T "$new" "$template" || return
   fi
   $COPY "$template" "$new" || return
-  pause 0.02
-  : >"$new/ref"
-  pause 0.02
   mv -T "$new" "$R/.spares/$1"
 }
 
-job() { # JOB N tree(NAME, small:NAME or nothing) exports request script back(changed|named|none) end
-  [ "$8" = end ] || return 0
-  spare=
-  case $2$3 in
-    1small:*) take_spare "${3#small:}" ;;
+job() { # JOB N parts(`small:NAME`, or NAME/NAME...) exports links request script back(changed|named|none) end
+  [ "$9" = end ] || return 0
+  spare= small=
+  case $3 in
+    small:*) if [ -n "$HAS_MAPFILE" ] && [ -z "$5" ]; then small=1; fi ;;
   esac
+  if [ -z "$small" ]; then
+    if [ "$8" = changed ]; then choose_listing; fi
+  elif [ "$2" = 1 ]; then
+    take_spare "${3#small:}"
+  fi
   wrapper "$@" </dev/null 2>/dev/null &
 }
 
@@ -209,16 +218,23 @@ wrapper() {
   set +m
   trap '' PIPE INT
   place "$1" "$2"
-  tree=${3#small:} exports=$4 request=$5 script=$6 back=$7
+  exports=$4 links=$5 request=$6 script=$7 back=$8
+  split_parts "${3#small:}"
+  for name in "${names[@]}"; do
+    if [ ! -d "$T/$name" ]; then
+      say "lacks $j $n $name"
+      return
+    fi
+  done
   # -T: a job's folder that is there already is not moved into, and as it is not empty the rename fails.
   if [ -n "$spare" ] && ! mv -T "$R/.spares/$spare" "$R/$j" 2>/dev/null; then spare=; fi
   if [ -z "$spare" ]; then
     set -- "$a"
     [ -d "$R/$j" ] || set -- "$R/$j" "$@"
-    [ -n "$tree" ] || set -- "$@" "$a/work"
+    [ ${#names[@]} = 1 ] || set -- "$@" "$a/work"
     mkdir "$@" 2>/dev/null # another supervisor may be at it too: only `started` says whose the attempt is
     if ! mkdir "$a/started" 2>/dev/null; then
-      if [ -e "$a/started" ]; then say "refused $j $n"; else say "failed $j $n cannot make $a: $(first_line mkdir -p "$a")"; fi
+      if [ -e "$a/started" ]; then say "refused $j $n"; else say "failed $j $n - cannot make $a: $(first_line mkdir -p "$a")"; fi
       return
     fi
   fi
@@ -226,19 +242,31 @@ wrapper() {
   start_of "$self"
   if ! { printf '%s %s\n' "$self" "$start" >"$a/wrapper" && printf '%s\n' "$request" >"$a/request" &&
     printf '%s\n' "$script" >"$a/script"; }; then
-    say "failed $j $n cannot write to $a (disk full?)"
+    say "failed $j $n - cannot write to $a (disk full?)"
     return
   fi
-  ref=$R/.spares/${spare%/*}/ref
-  if [ -n "$tree" ] && [ -z "$spare" ]; then
-    if ! $COPY "$T/$tree" "$a/work" 2>"$a/err"; then
-      say "failed $j $n cannot copy the source tree: $(first_line cat "$a/err")"
-      return
-    fi
-    ref=$a/ref
-    : >"$ref"
+  if [ -z "$spare" ] && ! copy_parts; then
+    say "failed $j $n - cannot copy the source tree: $problem"
+    return
+  fi
+  # `link` tells in one line what is wrong.
+  if [ -n "$links" ] && ! problem=$(cd "$a/work" && eval "$links" 2>&1); then
+    say "failed $j $n - cannot link a shared input: ${problem%%$'\n'*}"
+    return
+  fi
+  if ! printf "%${RECORD}s\n%s\n" '' "$parts" >"$a/exit.new"; then
+    say "failed $j $n - cannot write to $a (disk full?)"
+    return
+  fi
+  if [ "$back" = changed ] && [ -z "$small" ] && [ -n "$parts$links" ]; then
     # A file system's clock ticks every 1 to 10 ms; within one tick a job's change could not be told from the copy.
     pause 0.01
+    : >"$a/ref"
+    if ! (cd "$a/work" && listing >"$a/before" 2>"$a/err"); then
+      first_error "cannot write to $a (disk full?)"
+      say "failed $j $n - cannot list the job's folder: $problem"
+      return
+    fi
   fi
   uptime_now
   began=$up
@@ -275,16 +303,27 @@ wrapper() {
     fi
   fi
   output_flags
+  whole=done
   case $back in
-    changed) if list_changed; then flags=${flags}w; fi ;;
+    changed) list_changes || whole=unlisted ;;
     named) flags=${flags}w ;;
   esac
-  if ! printf '%s %s %s %s done\n' "$code" "$began" "$up" "$left" >"$a/exit.new"; then
-    say "failed $j $n cannot write its exit record (disk full?); the command ended with $code"
+  if ! record_exit 2>/dev/null 1<>"$a/exit.new"; then
+    say "failed $j $n $code cannot write its exit record (disk full?)"
     return
   fi
-  say "ended $j $n $code $began $up $left $flags"
+  if [ "$whole" = done ]; then say "ended $j $n $code $began $up $left $flags"; else say_unlisted; fi
   exec mv "$a/exit.new" "$a/exit"
+}
+
+RECORD=79 # characters of an exit record, padded: what overwrites the padding in place needs no room on the disk
+
+record_exit() { # its output is open without being emptied
+  printf "%-${RECORD}s" "$code $began $up $left $flags $whole"
+}
+
+say_unlisted() {
+  say "failed $j $n $code cannot list what the job made${problem:+: }${problem:- (disk full?)}"
 }
 
 output_flags() { # -> flags
@@ -293,50 +332,273 @@ output_flags() { # -> flags
   if [ -s "$a/err" ]; then flags=${flags}e; fi
 }
 
-list_changed() { # writes $a/changed; false when nothing was made or changed
-  if [ -z "$tree" ]; then
-    anything_in "$a/work" || return 1
-    find_in_work
-  elif [ -z "$spare" ] || ! compare_few; then
-    find_in_work "$NEWER" "$ref"
-  fi
-  [ -s "$a/changed" ]
+first_error() { # text for want of an error -> problem: the first line in $a/err
+  problem=
+  { IFS= read -r problem <"$a/err"; } 2>/dev/null
+  problem=${problem:-$1}
 }
 
-find_in_work() { # test...
-  if [ "$NEWER" = -cnewer ]; then
-    (cd "$a/work" && find . "$@" \( -type f -o -type l -o -type d ! -name . -empty \) -print0 >"$a/changed")
-  else
-    # busybox's find knows no change times and no empty folders.
-    (
-      cd "$a/work" || exit
-      find . -print0 | while IFS= read -r -d '' f; do
-        if [ "$f" != . ] && is_changed "${f#./}"; then printf '%s\0' "$f"; fi
-      done >"$a/changed"
-    )
-  fi
+split_parts() { # NAME/NAME... -> parts, names
+  local IFS=/
+  parts=$1
+  set -f
+  names=($parts)
+  set +f
 }
 
-# What find says for a small tree, without a process. False when it cannot tell.
-compare_few() {
-  [ "${BASH_VERSINFO[0]}" -ge 5 ] || return 1 # whose -nt looks at nanoseconds
-  shopt -s globstar dotglob nullglob
-  cd "$a/work" || return 1
-  set -- **
-  [ $# -le 100 ] || return 1
-  for f; do
-    if [ -L "$f" ]; then return 1; fi
-    if is_changed "$f"; then printf './%s\0' "$f" >>"$a/changed"; fi
+copy_parts() { # -> work/, or the first line of an error in `problem`
+  case ${#names[@]} in
+    0) return 0 ;;
+    1) set -- "$T/$names" "$a/work" ;;
+    *)
+      set --
+      for name in "${names[@]}"; do set -- "$@" "$T/$name/."; done
+      set -- "$@" "$a/work"
+      ;;
+  esac
+  $COPY "$@" 2>"$a/err" && return
+  # The second part cannot be put into a read-only folder that came with the first, nor in place of a file of the first.
+  [ ${#names[@]} -gt 1 ] && copy_one_by_one 2>"$a/err" && return
+  first_error 'cp failed'
+  return 1
+}
+
+copy_one_by_one() {
+  make_writable
+  rm -rf "$a/work" && mkdir "$a/work" || return
+  for name in "${names[@]}"; do
+    $COPY -f "$T/$name/." "$a/work" && make_writable || return
+  done
+  for name in "${names[@]}"; do
+    (cd "$T/$name" && find . -type d ! -perm -200 -print0) | (cd "$a/work" && xargs -0 -r chmod u-w) || return
   done
 }
 
-# New is what the tree has not, changed what differs from it in time (a copy has its original's), content (a job may set
-# a file's time back) or the executable bit.
+make_writable() {
+  find "$a/work" -type d ! -perm -200 -exec chmod u+w {} +
+}
+
+link() { # place target: makes a link in the working directory, and the folders above it
+  above=. rest=$1
+  while [ "$rest" != "${rest#*/}" ]; do
+    next=$above/${rest%%/*} rest=${rest#*/}
+    if [ -L "$next" ] || { [ -e "$next" ] && [ ! -d "$next" ]; }; then
+      printf '%q is no folder, and %q was to be in it\n' "${next#./}" "$1"
+      return 1
+    fi
+    [ -d "$next" ] || in_folder "$above" mkdir "$next" || return
+    above=$next
+  done
+  if [ -e "./$1" ] || [ -L "./$1" ]; then
+    printf '%q is there already\n' "$1"
+    return 1
+  fi
+  in_folder "$above" ln -s "$2" "./$1"
+}
+
+in_folder() { # folder command...: which makes something in it, be it read-only
+  if [ -w "$1" ]; then
+    "${@:2}"
+  else
+    chmod u+w "$1" && "${@:2}" && chmod u-w "$1"
+  fi
+}
+
+# What the job made is told by two listings of work/, one before and one after it. Their records end in NUL:
+# `PATH// inode size change-time mode type` for files and links, `PATH//` for folders. No path has `//` in it, so all
+# records of a path lie together once they are sorted by bytes. The change time is the one thing that a job cannot set.
+# The first record is that of ../ref. LISTING_BY names the way: GNU find does it alone; busybox has find and stat; else
+# perl. LISTING_TIME is how find or stat write the change time.
+choose_listing() {
+  [ -z "$LISTING_BY" ] || return 0
+  if find / -maxdepth 0 -printf '' 2>/dev/null; then LISTING_BY=printf LISTING_TIME=${LISTING_TIME:-%C@}
+  elif stat -c %z / >/dev/null 2>&1; then LISTING_BY=stat LISTING_TIME=${LISTING_TIME:-%z}
+  else LISTING_BY=perl; fi
+}
+
+listing() { # of the working directory; runs in a process of its own
+  case $LISTING_BY in
+    printf)
+      exec find ../ref . -type d -printf '%p//\0' -o \
+        \( -type f -o -type l \) -printf "%p// %i %s $LISTING_TIME %m %y\\0"
+      ;;
+    stat) list_by_stat ;;
+    *)
+      find_entries | perl -MTime::HiRes=lstat -0 -ne 'chomp; @s = lstat or die "$_: $!\n"; print -d _ ? "$_//\0" :
+        sprintf("%s// %d %d %.6f %o %s\0", $_, @s[1, 7, 10], $s[2] & 07777, -l _ ? "l" : "f")'
+      [ "${PIPESTATUS[*]}" = '0 0' ]
+      ;;
+  esac
+}
+
+find_entries() {
+  find ../ref . \( -type d -o -type f -o -type l \) -print0
+}
+
+# busybox's stat cannot end a line in NUL, so it tells no names, and its lines are put beside find's by their order. And
+# its sort takes a newline for an end like NUL: in a record it is written as /./n, which no path of find's has in it.
+list_by_stat() {
+  find_entries >../names && TZ=UTC0 xargs -0 stat -c "%i %s %a %F/$LISTING_TIME" <../names >../facts || return
+  while IFS= read -r -d '' path; do
+    read -r inode size mode facts <&7 || return
+    path=${path//$'\n'//./n} ctime=${facts#*/}
+    case $facts in
+      directory/*) printf '%s//\0' "$path" ;;
+      *link/*) printf '%s// %s\0' "$path" "$inode $size ${ctime// /_} $mode l" ;;
+      *) printf '%s// %s\0' "$path" "$inode $size ${ctime// /_} $mode f" ;;
+    esac || return
+  done <../names 7<../facts
+}
+
+compare_listings() { # u|d -> records: those that stand in one listing alone, or in both
+  if [ "$LISTING_BY" = perl ]; then
+    if [ "$1" = u ]; then times=1; else times=2; fi
+    listing | perl -0 -ne '$n{$_}++; END { print sort grep { $n{$_} == '$times' } keys %n }' ../before - >../differs
+  else
+    listing | LC_ALL=C sort -z ../before - | LC_ALL=C uniq "-z$1" >../differs
+  fi
+  case ${PIPESTATUS[*]} in *[1-9]*) return 1 ;; esac
+  if [ -n "$HAS_MAPFILE" ]; then
+    mapfile -d '' -t records <../differs
+  else
+    records=()
+    while IFS= read -r -d '' path; do records+=("$path"); done <../differs
+  fi
+}
+
+list_changes() { # writes changed and deleted -> flags; false when it cannot, and then -> problem
+  changed=() deleted=() problem=
+  if [ -e "$a/before" ]; then
+    problem=$(cd "$a/work" && { find_differences && write_lists; } 2>&1) || { problem=${problem%%$'\n'*}; return 1; }
+  elif [ -n "$parts" ]; then
+    cd "$a/work" && find_differences_few && write_lists || return
+  elif anything_in "$a/work"; then
+    problem=$(cd "$a/work" && find_made 2>&1 >../changed) || { problem=${problem%%$'\n'*}; return 1; }
+  fi
+  if [ -s "$a/changed" ]; then flags=${flags}w; fi
+  if [ -s "$a/deleted" ]; then flags=${flags}d; fi
+}
+
+write_lists() {
+  # Lists of an earlier try may be there.
+  if [ ${#changed[@]} != 0 ]; then printf '%s\0' "${changed[@]}" >../changed
+  elif [ -e ../changed ]; then : >../changed; fi &&
+    if [ ${#deleted[@]} != 0 ]; then printf '%s\0' "${deleted[@]}" >../deleted
+    elif [ -e ../deleted ]; then : >../deleted; fi
+}
+
+find_made() { # in a folder that was empty
+  if [ "$LISTING_BY" != stat ]; then
+    exec find . \( -type f -o -type l -o -type d ! -name . -empty \) -print0
+  fi
+  # busybox's find knows no empty folders.
+  find . \( -type f -o -type l -o -type d ! -name . \) -print0 | while IFS= read -r -d '' path; do
+    if [ -L "$path" ] || ! [ -d "$path" ] || ! anything_in "$path"; then printf '%s\0' "$path" || return; fi
+  done
+  [ "${PIPESTATUS[*]}" = '0 0' ]
+}
+
+find_differences() { # -> changed, deleted: what two listings tell
+  local LC_ALL=C
+  compare_listings u || return
+  last=
+  for record in "${records[@]}"; do
+    path_of "$record"
+    if [ "$path" = "$last" ] || [ "$path" = ../ref ]; then continue; fi
+    last=$path
+    take_difference
+  done
+  is_clock_fine || find_doubtful
+}
+
+path_of() { # record -> path
+  path=${1%%//*}
+  path=${path//\/.\/n/$'\n'}
+}
+
+take_difference() { # of $path, of which something was made, changed or deleted
+  # What a link stands for now, or lies behind one, is not the job's folder any more.
+  if goes_through_link "$path"; then return; fi
+  if [ -L "$path" ] || [ -f "$path" ]; then changed+=("$path")
+  elif [ -d "$path" ]; then anything_in "$path" || changed+=("$path")
+  elif [ -d "${path%/*}" ]; then deleted+=("$path"); fi
+}
+
+goes_through_link() { # path, beginning with ./
+  if [ "${1%/*}" != "$link_asked" ]; then
+    link_asked=${1%/*} link_found=
+    folder=$link_asked
+    while [ "$folder" != "${folder%/*}" ]; do
+      if [ -L "$folder" ]; then link_found=1; fi
+      folder=${folder%/*}
+    done
+  fi
+  [ -n "$link_found" ]
+}
+
+# A change that came in the same tick of the clock as the listing may have left a record as it was. Where the clock is
+# fine no entry is so young: there was a pause behind the last one (exit.new is younger than it). The clock may be coarse
+# for the file system (ext3, some network ones: seconds) or for the tool that tells the time.
+is_clock_fine() {
+  { IFS= read -r -d '' record <../before; } 2>/dev/null
+  set -- ${record##*//}
+  tick=$3
+  [[ $tick == *.*[1-9]* && ../ref -nt ../exit.new ]]
+}
+
+find_doubtful() { # -> changed: what is as young as ../ref by an unchanged record, and of another content
+  compare_listings d || return
+  for record in "${records[@]}"; do
+    path_of "$record"
+    set -- ${record##*//}
+    # As text; a time of another length is not worth the trouble.
+    if [ $# = 0 ] || [ "$path" = ../ref ] || [[ ${#3} = "${#tick}" && $3 < $tick ]]; then continue; fi
+    is_original "$path" "$2" || changed+=("$path")
+  done
+}
+
+is_original() { # path size: whether it has the content and the time of what went forward
+  for ((i = ${#names[@]} - 1; i >= 0; i--)); do
+    o=$T/${names[i]}/$1
+    if [ -L "$1" ] && [ -L "$o" ]; then
+      [ "$(readlink "$1" && echo .)" = "$(readlink "$o" && echo .)" ]
+      return
+    elif [ -e "$o" ]; then
+      if [ "$1" -nt "$o" ] || [ "$1" -ot "$o" ]; then return 1; fi # a copy has its original's time
+      # Reading some here is quicker than starting a process.
+      if [ "$2" -le 65536 ]; then same_bytes "$1" "$o"; else cmp -s "$1" "$o"; fi
+      return
+    fi
+  done
+  [ -L "$1" ] # to a shared input
+}
+
+# What find_differences finds, for a small tree and without a process: each file is compared with its original.
+find_differences_few() { # -> changed, deleted
+  local LC_ALL=C
+  shopt -s globstar dotglob nullglob
+  originals=()
+  if cd "$T/$names" 2>/dev/null; then originals=(**); fi # else all that is there counts as made
+  cd "$a/work" || return
+  for f in . **; do
+    if [ -d "$f" ] && ! [ -L "$f" ] && ! { [ -r "$f" ] && [ -x "$f" ]; }; then
+      problem="$f cannot be read"
+      return 1
+    fi
+    if [ "$f" != . ] && is_changed "$f"; then changed+=("./$f"); fi
+  done
+  for f in "${originals[@]}"; do
+    path=./$f
+    if ! [ -L "$f" ] && ! [ -f "$f" ] && ! [ -d "$f" ]; then take_difference; fi
+  done
+}
+
+# New is what the tree has not, changed what differs from it in time (a copy has its original's), executable bit (other
+# changes of mode are not seen) or content (a job may set a file's time back).
 is_changed() { # path below work/, which is the working directory
-  o=
-  if [ -n "$tree" ]; then o=$T/$tree/$1; fi
+  o=$T/$names/$1
   if [ -L "$1" ]; then
-    ! [ -L "$o" ]
+    return 0 # a small tree has no links
   elif [ -d "$1" ]; then
     ! [ -d "$o" ] && ! anything_in "$1"
   elif [ ! -f "$1" ]; then
@@ -344,19 +606,26 @@ is_changed() { # path below work/, which is the working directory
   elif [ ! -f "$o" ] || [ "$1" -nt "$o" ] || [ "$1" -ot "$o" ]; then
     return 0
   elif [ -x "$1" ]; then
-    ! [ -x "$o" ]
-  elif [ -x "$o" ]; then
-    return 0
+    ! [ -x "$o" ] || ! same_bytes "$1" "$o"
   else
-    [ -n "$spare" ] && ! same_bytes "$1" "$o"
+    [ -x "$o" ] || ! same_bytes "$1" "$o"
   fi
 }
 
-same_bytes() { # file file: read as NUL-ended pieces, since a variable holds no NUL
+same_bytes() { # file file
+  if [ -z "$HAS_MAPFILE" ] || [ ! -r /proc/self/fdinfo/1 ]; then
+    cmp -s "$1" "$2"
+    return
+  fi
+  # Read as NUL-ended pieces, since a variable holds no NUL. How far was read tells whether the last one has its NUL.
+  { mapfile -d '' -t -u 7 one && read -r _ one_size </proc/self/fdinfo/7; } 7<"$1" &&
+    { mapfile -d '' -t -u 7 two && read -r _ two_size </proc/self/fdinfo/7; } 7<"$2" &&
+    [ "$one_size ${#one[@]}" = "$two_size ${#two[@]}" ] || return
+  # Joined twice: what is a separator in the one and a byte of the file in the other differs once.
   local IFS=$'\1'
-  mapfile -d '' -t one <"$1"
-  mapfile -d '' -t two <"$2"
-  [ "${#one[@]} ${one[*]}" = "${#two[@]} ${two[*]}" ]
+  [ "${one[*]}" = "${two[*]}" ] || return
+  IFS=$'\2'
+  [ ${#one[@]} -lt 2 ] || [ "${one[*]}" = "${two[*]}" ]
 }
 
 cancel() { # JOB N grace-tenths end
@@ -395,10 +664,9 @@ watcher() {
   told=
   missed=0
   while :; do
-    if { read -r code began end left whole <"$a/exit"; } 2>/dev/null && [ "$whole" = done ]; then
-      output_flags
-      if [ -s "$a/changed" ] || [ ! -e "$a/changed" ]; then flags=${flags}w; fi
-      say "ended $j $n $code $began $end $left $flags"
+    if { read -r code began up left flags whole <"$a/exit"; } 2>/dev/null; then
+      if [ "$whole" = unlisted ]; then list_again; fi
+      if [ "$whole" = done ]; then say "ended $j $n $code $began $up $left $flags"; else say_unlisted; fi
       return
     fi
     if [ -z "$told" ] && [ -s "$a/pid" ]; then
@@ -420,6 +688,17 @@ watcher() {
   done
 }
 
+list_again() { # -> whole, and what the exit record says
+  { read -r _ && IFS= read -r parts; } <"$a/exit"
+  split_parts "$parts"
+  choose_listing
+  output_flags
+  if list_changes; then
+    whole=done
+    record_exit 1<>"$a/exit"
+  fi
+}
+
 lose() { # the attempt $a of $j and $n: its wrapper is gone; what is left of the job could never be told of
   : >"$a/cancelled" # should the wrapper be only slow, it starts nothing now
   end_attempt 20
@@ -427,12 +706,17 @@ lose() { # the attempt $a of $j and $n: its wrapper is gone; what is left of the
 }
 
 # Looks after the wrappers of this supervisor's life: one that was killed (by hand, by the kernel for want of memory)
-# tells nothing any more.
+# tells nothing any more. And keeps this batch's leases fresh, every ten minutes, so that no other prunes what it uses.
 keeper() { # pid and start time of the supervisor
   set +m
   trap '' PIPE
   suspects=
+  looks=0
   while pause "${KEEPER_SECONDS:-5}"; alive "$1" "$2"; do
+    looks=$((looks + 1))
+    if [ $((looks % ${LEASE_LOOKS:-120})) = 0 ]; then
+      printf '%s\0' "$LEASES"/*."$LEASE_SUFFIX" | xargs -0 touch -c
+    fi
     suspected=$suspects suspects=
     for a in "$R"/*/*; do
       if [ -e "$a/exit" ] || [ -e "$a/lost" ]; then continue; fi

@@ -23,19 +23,30 @@ export type AttemptReport =
       readonly leftBehind: number;
       readonly hasOutput: boolean;
       readonly hasErrors: boolean;
+      /** Files were made or changed, or are to be asked for by name. */
       readonly hasFiles: boolean;
+      /** Something that went forward was deleted. */
+      readonly hasDeletions: boolean;
     }
-  | { readonly type: 'failed'; readonly reason: string }
+  /** It could not be started; or it ended, with that exit code, and could not be completed (a full disk there). */
+  | { readonly type: 'failed'; readonly reason: string; readonly exitCode?: number }
+  /** Nothing was done, since that part is not there: the same attempt may be started again. */
+  | { readonly type: 'lacks'; readonly part: string }
   | { readonly type: 'refused' }
   | { readonly type: 'unstarted' }
   | { readonly type: 'lost' };
 
 /** What a start needs. */
 export interface StartCall {
-  /** Name of the source tree to work in a copy of; empty for an empty folder. */
-  readonly tree: string;
-  /** Whether copies of the tree may be kept ready. */
+  /** Names of source parts, copied into the job's folder one after the other; none for an empty folder. */
+  readonly parts: readonly string[];
+  /** Whether copies of the tree may be kept ready: it is one part, with few entries, few bytes and no links. */
   readonly isSmallTree: boolean;
+  /**
+   * Links to make in the job's folder: where (relative, and nothing may be there yet) and to which absolute path on the
+   * machine. Both latin1, a character per byte.
+   */
+  readonly links: readonly { readonly path: string; readonly target: string }[];
   /** Variables set for this job alone. */
   readonly env: Readonly<Record<string, string>>;
   /** Kept beside the job, so that another controller can count it. */
@@ -50,12 +61,13 @@ export interface StartCall {
 export interface MachineFolders {
   /** This batch's runs. Absolute. */
   readonly runs: string;
-  /** Source trees by name. Absolute. */
+  /** Source parts by name. Absolute. */
   readonly trees: string;
-  /** The command that copies a tree. */
+  /** Leases on what this batch uses, kept fresh: files `PART.SUFFIX`. Absolute. */
+  readonly leases: string;
+  readonly leaseSuffix: string;
+  /** The command that copies a folder. */
   readonly copyCommand: string;
-  /** `-cnewer`, or `-newer` where find has no other. */
-  readonly newerTest: string;
 }
 
 /** Whether a GPU's memory came back: free, or what is still held. */
@@ -114,9 +126,15 @@ export class Supervisor {
       for (const settle of this.#gpuWaits.values()) settle({ type: 'unknown' });
       return end.type === 'unknown' && !this.#isGone ? end.reason : 'the supervisor ended';
     });
-    this.#write(
-      `R=${shellQuote(folders.runs)}\nT=${shellQuote(folders.trees)}\nCOPY=${shellQuote(folders.copyCommand)}\nNEWER=${shellQuote(folders.newerTest)}\n${script}\n`,
-    );
+    const settings = {
+      R: folders.runs,
+      T: folders.trees,
+      COPY: folders.copyCommand,
+      LEASES: folders.leases,
+      LEASE_SUFFIX: folders.leaseSuffix,
+    };
+    for (const [name, value] of Object.entries(settings)) this.#write(`${name}=${shellQuote(value)}\n`);
+    this.#write(`${script}\n`);
     let pending = rest.toString('latin1');
     const take = (text: string) => {
       pending += text;
@@ -148,8 +166,9 @@ export class Supervisor {
     const words = [
       place.folder,
       String(place.number),
-      call.isSmallTree ? `small:${call.tree}` : call.tree,
+      `${call.isSmallTree ? 'small:' : ''}${call.parts.join('/')}`,
       exports,
+      call.links.map(({ path, target }) => `link ${bytesWord(path)} ${bytesWord(target)} || exit`).join('\n'),
       JSON.stringify(call.request),
       call.script,
       call.back,
@@ -220,8 +239,11 @@ function reportOf(verb: string | undefined, words: readonly string[]): AttemptRe
     case 'failed':
       return {
         type: 'failed',
-        reason: Buffer.from(words.join(' '), 'latin1').toString('utf8').slice(0, 1000),
+        reason: Buffer.from(words.slice(1).join(' '), 'latin1').toString('utf8').slice(0, 1000),
+        ...(/^\d+$/.test(words[0] ?? '') && { exitCode: Number(words[0]) }),
       };
+    case 'lacks':
+      return { type: 'lacks', part: words.join(' ') };
     case 'ended': {
       const [code, began, end, left, flags = ''] = words;
       const exitCode = Number(code);
@@ -235,9 +257,20 @@ function reportOf(verb: string | undefined, words: readonly string[]): AttemptRe
         hasOutput: flags.includes('o'),
         hasErrors: flags.includes('e'),
         hasFiles: flags.includes('w'),
+        hasDeletions: flags.includes('d'),
       };
     }
     default:
       return undefined;
   }
+}
+
+/** A word of bash's for bytes (latin1): what is sent stays ASCII. `'a b'` or `$'\xff'`. */
+function bytesWord(bytes: string): string {
+  if (/^[\x20-\x7e]*$/.test(bytes)) return shellQuote(bytes);
+  const escaped = bytes.replace(
+    /[^\x20-\x7e]|['\\]/g,
+    (byte) => `\\x${byte.charCodeAt(0).toString(16).padStart(2, '0')}`,
+  );
+  return `$'${escaped}'`;
 }
