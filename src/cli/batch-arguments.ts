@@ -13,6 +13,7 @@ export interface BatchArguments {
   readonly file: string;
   readonly machines: readonly string[];
   readonly copyForwards: Job['copyForwards'];
+  readonly shareForwards: Job['shareForwards'];
   readonly copyBackwards: Job['copyBackwards'];
   readonly request: ResourceRequest;
   readonly placement: 'spread' | 'pack';
@@ -44,7 +45,14 @@ const OPTIONS = {
   'copy-forwards': {
     type: 'string',
     array: true,
-    describe: 'paths to send to the machines [all of the working directory but .git and the results]',
+    describe:
+      'paths to send to the machines [all of the working directory but .git, the results, virtual environments, __pycache__, machine files, and what .jobignore says]',
+  },
+  'share-forwards': {
+    type: 'string',
+    array: true,
+    describe:
+      'large inputs, sent once per machine and linked into every job instead of copied; not to be written to',
   },
   'copy-backwards': {
     type: 'string',
@@ -176,6 +184,7 @@ export async function parseBatchArguments(argv: readonly string[]): Promise<Batc
     file,
     machines: parsed.machines,
     copyForwards: parsed['copy-forwards'] ?? 'working-directory',
+    shareForwards: parsed['share-forwards'] ?? [],
     copyBackwards: parsed['copy-backwards'] ?? 'changed',
     request,
     placement: parsed.placement,

@@ -21,11 +21,11 @@ async function main(): Promise<number> {
 async function runBatch(args: BatchArguments, report: Report): Promise<number> {
   const machines = await findMachines(args.machines);
   for (const warning of machines.warnings) report.warn(warning);
-  const { request, copyForwards, copyBackwards } = args;
+  const { request, copyForwards, shareForwards, copyBackwards } = args;
   await using batch = await BatchRun.open({
     file: args.file,
     machines,
-    defaults: { request, copyForwards, copyBackwards },
+    defaults: { request, copyForwards, shareForwards, copyBackwards },
     results: args.results,
     placement: args.placement,
     dryRun: args.dryRun,

@@ -14,6 +14,7 @@ Runs a command on one machine. What it prints passes through as it comes; the ex
 
   --machine M             a machine file, \`local\`, or an ssh destination (user@host:port, an alias)
   --copy-forwards P...    paths to send; the command runs in a folder that holds them and nothing else
+  --share-forwards P...   large inputs: sent once per machine, linked into the folder instead of copied
   --copy-backwards P...   paths to bring back to job_results/NAME/, wildcards allowed; needs --job-name
                           [with --job-name: all that the command created or changed]
   --job-name NAME         keep results: job_results/NAME/, NAME.out, NAME.err, NAME.json
@@ -22,7 +23,7 @@ Runs a command on one machine. What it prints passes through as it comes; the ex
   --                      ends a list: execute_remote --copy-forwards a b -- 'command'
   --help, --version
 
-Without --copy-forwards, --copy-backwards and --job-name nothing is sent and nothing is kept.
+Without --copy-forwards, --share-forwards, --copy-backwards and --job-name nothing is sent and nothing is kept.
 Exit code: the command's; 255 when the machine cannot be used or the call is wrong; 130 after Ctrl-C.
 `;
 
@@ -59,6 +60,7 @@ async function main(argv: readonly string[]): Promise<number> {
     command: call.command,
     jobName: call.jobName,
     copyForwards: call.copyForwards,
+    shareForwards: call.shareForwards,
     copyBackwards: call.copyBackwards,
     signal: ending.signal,
     onOutput: (stream, chunk) => {

@@ -6,7 +6,12 @@ import { jobNameStem, readBatch, readBatchFile } from '../../src/lib/batch/batch
 import { UsageError } from '../../src/lib/domain/errors.ts';
 import { DEFAULT_REQUEST } from '../../src/lib/domain/request-defaults.ts';
 
-const defaults = { request: DEFAULT_REQUEST, copyForwards: ['.'], copyBackwards: 'changed' } as const;
+const defaults = {
+  request: DEFAULT_REQUEST,
+  copyForwards: ['.'],
+  shareForwards: ['shared'],
+  copyBackwards: 'changed',
+} as const;
 const options = { path: './example/batch.sh', defaults };
 const read = (content: string | Uint8Array) => readBatch(content, options);
 const warningsOf = (content: string) =>
@@ -23,6 +28,7 @@ describe('readBatch', () => {
         command: 'echo "a" && b # c',
         request: DEFAULT_REQUEST,
         copyForwards: ['.'],
+        shareForwards: ['shared'],
         copyBackwards: 'changed',
       },
       expect.objectContaining({ name: 'example_batch.sh.6', line: 6, command: '  echo ü ' }),
@@ -46,6 +52,8 @@ describe('readBatch', () => {
         "execute_remote --copy-forwards example1 test.py --copy-backwards example1 --job-name example1 'python test.py example1'",
         "  \texecute_remote --memory-required 2G --no-reserve-gpu 'a; b'",
         "execute_remote --copy-forwards -- 'c'",
+        "execute_remote --share-forwards data models --job-name s 'd'",
+        "execute_remote --share-forwards -- 'e'",
       ].join('\n'),
     );
     expect(lines.map(({ job }) => job)).toEqual([
@@ -56,6 +64,7 @@ describe('readBatch', () => {
         command: 'python test.py example1',
         request: DEFAULT_REQUEST,
         copyForwards: ['example1', 'test.py'],
+        shareForwards: ['shared'],
         copyBackwards: ['example1'],
       },
       {
@@ -65,9 +74,12 @@ describe('readBatch', () => {
         command: 'a; b',
         request: { ...DEFAULT_REQUEST, memoryMiB: 2048, reserveGpu: false },
         copyForwards: ['.'],
+        shareForwards: ['shared'],
         copyBackwards: 'changed',
       },
       expect.objectContaining({ copyForwards: [], copyBackwards: 'changed', command: 'c' }),
+      expect.objectContaining({ copyForwards: ['.'], shareForwards: ['data', 'models'], command: 'd' }),
+      expect.objectContaining({ copyForwards: ['.'], shareForwards: [], command: 'e' }),
     ]);
     expect(lines[1]?.text).toBe("  \texecute_remote --memory-required 2G --no-reserve-gpu 'a; b'");
   });

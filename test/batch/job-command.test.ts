@@ -70,8 +70,31 @@ describe('parseJobCommand', () => {
     });
   });
 
+  it.each([inLine, inCli])('reads shared inputs like other lists, in a line and in the cli', (parse) => {
+    const argv = [
+      '--share-forwards',
+      'data',
+      'models',
+      '--copy-forwards',
+      'a',
+      '--share-forwards=-x',
+      'run it',
+    ];
+    expect(parse(...argv)).toMatchObject({
+      shareForwards: ['data', 'models', '-x'],
+      copyForwards: ['a'],
+      command: 'run it',
+    });
+    expect(messageOf(() => parse('--share-forwards', 'data', 'python b'))).toContain(
+      "--share-forwards takes every word up to the next flag, and took 'python b'",
+    );
+    expect(messageOf(() => parse('--share-forwards=', 'x'))).toBe('--share-forwards names an empty path');
+    expect(messageOf(() => parse('--share-forward=a', 'x'))).toContain('did you mean --share-forwards?');
+  });
+
   it('reads an empty list as none', () => {
-    expect(inCli('--copy-backwards', '--copy-forwards', '--', 'x')).toMatchObject({
+    expect(inCli('--copy-backwards', '--share-forwards', '--copy-forwards', '--', 'x')).toMatchObject({
+      shareForwards: [],
       copyForwards: [],
       copyBackwards: [],
     });

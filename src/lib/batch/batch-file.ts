@@ -13,7 +13,7 @@ import { type LineNote, mistakesError } from './line-checks.ts';
 import { shellWords } from './shell-words.ts';
 
 /** What a line gets that does not say otherwise. */
-export type JobDefaults = Pick<Job, 'request' | 'copyForwards' | 'copyBackwards'>;
+export type JobDefaults = Pick<Job, 'request' | 'copyForwards' | 'shareForwards' | 'copyBackwards'>;
 
 /** How a batch is read. */
 export interface ReadBatchOptions {
@@ -133,6 +133,7 @@ function readCall(
       request:
         Object.keys(call.request).length === 0 ? defaults.request : { ...defaults.request, ...call.request },
       copyForwards: call.copyForwards ?? defaults.copyForwards,
+      shareForwards: call.shareForwards ?? defaults.shareForwards,
       copyBackwards: call.copyBackwards ?? defaults.copyBackwards,
     };
     const message = `the machine '${visibleText(call.machine ?? '')}' is ignored: execute_batch chooses the machine of every line`;

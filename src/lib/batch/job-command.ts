@@ -22,6 +22,8 @@ export interface JobCommand {
   readonly jobName?: string;
   /** Paths that go to the machine; empty for none. */
   readonly copyForwards?: readonly string[];
+  /** Paths that go to the machine once and are linked into the job's folder; empty for none. */
+  readonly shareForwards?: readonly string[];
   /** Paths brought home; empty for none. */
   readonly copyBackwards?: readonly string[];
   /** Without effect in a batch line. */
@@ -35,7 +37,7 @@ export interface JobCommandOptions {
   readonly context: 'line' | 'cli';
 }
 
-const LISTS = ['--copy-forwards', '--copy-backwards'];
+const LISTS = ['--copy-forwards', '--share-forwards', '--copy-backwards'];
 const VALUES = ['--machine', '--job-name'];
 
 /** The resource flags that take a value, each with what it says about a request. */
@@ -178,12 +180,14 @@ export function parseJobCommand(argv: readonly string[], options: JobCommandOpti
   if (jobName !== undefined) checkJobName(jobName);
   const machine = values.get('--machine');
   const copyForwards = lists.get('--copy-forwards');
+  const shareForwards = lists.get('--share-forwards');
   const copyBackwards = lists.get('--copy-backwards');
   return {
     command: theCommand(commands, lists),
     ...(machine === undefined ? {} : { machine }),
     ...(jobName === undefined ? {} : { jobName }),
     ...(copyForwards === undefined ? {} : { copyForwards }),
+    ...(shareForwards === undefined ? {} : { shareForwards }),
     ...(copyBackwards === undefined ? {} : { copyBackwards }),
     verbose,
     request,
