@@ -32,7 +32,8 @@ beforeAll(async () => {
       cwd: root,
     },
   );
-  await cp(join(root, 'src/lib/runner/supervisor.sh'), join(built, 'dist/lib/runner/supervisor.sh'));
+  for (const script of ['lib/runner/supervisor.sh', 'lib/files/tree-store.sh'])
+    await cp(join(root, 'src', script), join(built, 'dist', script));
   await cp(join(root, 'package.json'), join(built, 'package.json'));
   await symlink(join(root, 'node_modules'), join(built, 'node_modules'));
   await writeFile(

@@ -87,12 +87,23 @@ export {
 
 // The runner: starts jobs on one machine, spaced in time, over a link that outlives connections.
 
-export type { SourceTree } from './files/source-tree.ts';
+export type { SourceTree } from './files/source-part.ts';
 export { SourceTrees } from './files/source-trees.ts';
 export type { JobRun } from './runner/job-run.ts';
 export { type LinkOptions, MachineLink } from './runner/machine-link.ts';
 export { MachineRunner, type RunnerOptions } from './runner/machine-runner.ts';
 export type { BatchFacts } from './runner/manifest.ts';
+
+// Folders become one.
+
+export type { CaseSensitivity } from './folders/case-probe.ts';
+export {
+  type CombineOptions,
+  type CombineProgress,
+  type CombineResult,
+  combineFolders,
+} from './folders/combine.ts';
+export type { CombineCounts, Conflict, LeftOut, OnConflict, Renamed } from './folders/plan.ts';
 
 // The engine and its two ports, for another store or another backend.
 

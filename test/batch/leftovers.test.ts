@@ -30,6 +30,7 @@ async function openBatch(file: string, warnings: string[] = []): Promise<BatchRu
     defaults: {
       request: { ...DEFAULT_REQUEST, gpus: 0, memoryMiB: 1, cpuCores: 0.1 },
       copyForwards: [],
+      shareForwards: [],
       copyBackwards: [],
     },
     cwd: folder,

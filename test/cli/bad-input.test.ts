@@ -174,8 +174,18 @@ describe.concurrent('the command line', () => {
       await project.batch(...args, '--copy-forwards', 'gone'),
       /--copy-forwards: gone does not exist/,
     );
+    expectRefusal(
+      await project.batch(...args, '--share-forwards', 'gone'),
+      /--share-forwards: gone does not exist/,
+    );
+    expectRefusal(
+      await project.batch(...args, '--share-forwards', 'batch.sh', '--copy-forwards', './batch.sh'),
+      /expected a path to be either copied or shared/,
+    );
     const back = await project.batch(...args, '--copy-backwards', 'gone', 'batch.sh');
-    expect(back.stderr).toMatch(/line 1 \(batch\.sh\.1\): a path named in --copy-backwards does not exist/);
+    expect(back.stderr).toMatch(
+      /line 1 \(batch\.sh\.1\): --copy-backwards: gone does not exist in the job's folder/,
+    );
     expect(await project.list('job_results/batch.sh.1')).toEqual(['batch.sh']);
     expect(back.exitCode).toBe(0);
   });

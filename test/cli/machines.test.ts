@@ -153,7 +153,7 @@ describe.concurrent('machine files', () => {
     expect(folder).toContain(`${hosts.get('gpubox').homeOnHost}/elsewhere/ours/runs/`);
   });
 
-  test('machine files and the keys they name are never sent', async () => {
+  test('machine files and the keys they name are sent only when they are named', async () => {
     await using project = await Project.start(hosts);
     const { address, port, user, keyPath } = hosts.get('plain');
     await project.write('keys/id', await readFile(keyPath));
@@ -179,14 +179,12 @@ describe.concurrent('machine files', () => {
       expect(all).not.toContain(secret);
       expect(named).not.toContain(secret);
     }
-    // Named, or reached through a link: refused in so many words.
-    for (const path of ['keys/id', 'lab/box.yaml', 'sub/linked/box.yaml']) {
-      const refused = await project.batch('batch.sh', ...args, '--results', 'r', '--copy-forwards', path);
-      expect(refused.stderr).toContain(
-        `--copy-forwards: ${path} is a machine file or a key that one names, and never sent`,
-      );
-      expect(refused.exitCode).toBe(255);
-    }
+    await project.write('find.sh', ['find . | sort']);
+    const paths = ['keys/id', 'lab/box.yaml', 'sub/linked/box.yaml'];
+    const sent = await project.batch('find.sh', ...args, '--copy-forwards', ...paths);
+    expect(sent.exitCode).toBe(0);
+    const there = linesOf(await project.read('job_results/find.sh.1.out'));
+    expect(there).toEqual(expect.arrayContaining(paths.map((path) => `./${path}`)));
   });
 
   test.runIf(hostsAreMachines)('proxy_jump goes through another host, and a password logs in', async () => {

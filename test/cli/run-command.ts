@@ -156,9 +156,10 @@ export class Project implements AsyncDisposable {
     return existsSync(join(this.path, name));
   }
 
-  /** The names in a folder, sorted; none where there is no folder. */
+  /** The names in a folder, sorted, without our own `.batches`; none where there is no folder. */
   async list(name = '.'): Promise<string[]> {
-    return (await readdir(join(this.path, name)).catch(() => [])).sort();
+    const names = await readdir(join(this.path, name)).catch(() => []);
+    return names.filter((one) => one !== '.batches').sort();
   }
 
   /** Starts execute_batch. */

@@ -141,7 +141,11 @@ export function executionBackendContract(open: () => Promise<BackendUnderTest>):
       new Map((await next.discover()).map((found) => [String(found.attempt.job), found]));
     await until(async () => (await states()).get('e n%d é')?.state === 'ended');
     const found = (await states()).get('running');
-    expect(found).toMatchObject({ attempt: { job: 'running', number: 1 }, state: 'running' });
+    expect(found).toMatchObject({
+      attempt: { job: 'running', number: 1 },
+      state: 'running',
+      command: running.command,
+    });
     if (found === undefined) return;
     const adopted = next.adopt(running, found);
     await give(under, 'gate');

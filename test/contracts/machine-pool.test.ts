@@ -55,7 +55,7 @@ describe('a pool of machines reached by ssh', () => {
     // Without namespaces all hosts are this machine, and a pool takes each machine once.
     const usable = hosts.capabilities.ownIdentity ? hosts.hosts : hosts.hosts.slice(0, 1);
     const batch = { id: `b${Math.random().toString(36).slice(2)}`, toolVersion: 'test' };
-    const trees = new SourceTrees({ cwd: folder, neverSend: [] });
+    const trees = new SourceTrees({ cwd: folder });
     const open = () =>
       openPool({
         machines: usable.map(({ name }) => ({ kind: 'ssh', config: entry(name) })),

@@ -31,6 +31,7 @@ export function smallJob(name: string, command: string, more: Partial<Job> = {})
       reserveMachine: false,
     },
     copyForwards: [],
+    shareForwards: [],
     copyBackwards: [],
     ...more,
   };
@@ -88,7 +89,7 @@ export class LocalRunner implements AsyncDisposable {
       onBack: () => stream.publish({ type: 'machine:back', at: at(), machine: name }),
       onWarning: (message) => stream.publish({ type: 'machine:warned', at: at(), machine: name, message }),
     });
-    const trees = new SourceTrees({ cwd: path('project'), neverSend: [], home: path('home') });
+    const trees = new SourceTrees({ cwd: path('project'), home: path('home') });
     const runner = new MachineRunner(link, {
       events: stream,
       batch: { id: 'batch', toolVersion: 'test' },

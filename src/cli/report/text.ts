@@ -9,9 +9,11 @@ import type {
   JobStarted,
   MachineQueried,
   SchedulerEvent,
+  TreeSending,
   TreeSent,
 } from '../../lib/domain/events.ts';
 import { isSuccess } from '../../lib/domain/job.ts';
+import type { MachineName } from '../../lib/domain/machine.ts';
 import { durationText } from '../../lib/util/duration-text.ts';
 import { formatBytes } from '../../lib/util/size.ts';
 import { visibleText } from '../../lib/util/terminal-text.ts';
@@ -29,11 +31,15 @@ export interface TextReportOptions {
   readonly results?: string;
 }
 
+/** From so many new bytes on, a tree after a machine's first is worth a line. */
+const WORTH_A_LINE_BYTES = 1024 * 1024;
+
 /** Turns events into lines, one whole line per write, with the summary at the end. */
 export function textReport(options: TextReportOptions): (event: SchedulerEvent) => void {
   const { stdout, stderr, verbose = false, results = 'job_results' } = options;
   const queried: MachineQueried[] = [];
   const saidAtQuery = new Set<string>();
+  const haveTrees = new Set<MachineName>();
   const summary = summaryReport({ stderr, results });
   const line = (text: string): unknown => stdout.write(`${text}\n`);
   const note = (text: string): void => writeNote(stderr, text);
@@ -89,9 +95,17 @@ export function textReport(options: TextReportOptions): (event: SchedulerEvent) 
           `${visibleText(event.machine)}: GPU ${event.gpu} still holds ${Math.round(event.heldMiB)} MiB ${durationText(event.waitedMs)} after its job ended`,
         );
         return;
-      case 'tree:sent':
-        if (verbose || event.sentBytes > 0) note(treeText(event));
+      case 'tree:sending':
+        note(sendingText(event));
         return;
+      case 'tree:sent': {
+        // A thousand lines that send one small file each must not say so a thousand times.
+        const isFirst = !haveTrees.has(event.machine);
+        if (event.sentBytes > 0) haveTrees.add(event.machine);
+        if (verbose || (event.sentBytes > 0 && (isFirst || event.newBytes >= WORTH_A_LINE_BYTES)))
+          note(treeText(event));
+        return;
+      }
       case 'batch:ended':
         return; // the summary's
       default:
@@ -166,9 +180,19 @@ function snapshotText({ machine, snapshot, jobsAtOnce }: MachineQueried): string
   return `${visibleText(machine)}: ${parts.join('; ')}`;
 }
 
-function treeText({ machine, files, bytes, sentBytes }: TreeSent): string {
-  const tree = `${files} file${files === 1 ? '' : 's'} (${formatBytes(bytes)})`;
-  return sentBytes > 0
-    ? `${visibleText(machine)}: source tree of ${tree} is there, ${formatBytes(sentBytes)} sent`
-    : `${visibleText(machine)}: source tree of ${tree} was there already`;
+function sendingText({ machine, newFiles, newBytes, largest }: TreeSending): string {
+  const folders = largest.map(({ path, bytes }) => `${visibleText(path)} (${formatBytes(bytes)})`);
+  return `${visibleText(machine)}: sending ${filesText(newFiles, newBytes)}, most of it in ${folders.join(', ')}`;
+}
+
+function treeText({ machine, files, bytes, sentBytes, newFiles, newBytes }: TreeSent): string {
+  const tree = `${visibleText(machine)}: source tree of ${filesText(files, bytes)}`;
+  if (sentBytes === 0) return `${tree} was there already`;
+  const had = bytes - newBytes;
+  const rest = had > 0 ? `, ${formatBytes(had)} were there` : '';
+  return `${tree} is there: ${filesText(newFiles, newBytes)} sent${rest}`;
+}
+
+function filesText(files: number, bytes: number): string {
+  return `${files} file${files === 1 ? '' : 's'} (${formatBytes(bytes)})`;
 }

@@ -89,10 +89,14 @@ export class MachinePool implements ExecutionBackend {
     const gpus = held?.allocation.gpus ?? [];
     const run = runnerOf(machine).adopt(
       job,
-      found.attempt,
+      found,
       held?.allocation ?? { id: -1, request: job.request, gpus },
     );
     return this.#watch(job, found.attempt, held, run);
+  }
+
+  discard(found: FoundAttempt): void {
+    this.machines.find(({ name }) => name === found.machine)?.runner?.discard(found);
   }
 
   onCapacity(listener: () => void): () => void {

@@ -27,7 +27,9 @@ export interface OpenPoolOptions extends ConnectOptions {
   readonly placement?: Placement;
   readonly query?: QueryOptions;
   /** What the runners need; absent for a pool that only plans. */
-  readonly runner: Omit<RunnerOptions, 'events' | 'startSpacingMs' | 'setup' | 'env'> | undefined;
+  readonly runner:
+    | Omit<RunnerOptions, 'events' | 'startSpacingMs' | 'setup' | 'env' | 'cacheLimitBytes'>
+    | undefined;
 }
 
 interface Reached {
@@ -182,14 +184,21 @@ async function endOldLeftovers({ entry, host, snapshot }: Reached, options: Open
 }
 
 function poolMachine({ entry, snapshot, link }: Reached, options: OpenPoolOptions): PoolMachine {
-  const { name, gpus, maxJobs, startSpacingMs, setup, env } = entry.config;
+  const { name, gpus, maxJobs, startSpacingMs, setup, env, cacheLimitMiB } = entry.config;
   const { events, placement, runner } = options;
   const resources = new VirtualResources(availableOn(snapshot, gpus), {
     ...(maxJobs === undefined ? {} : { maxJobs }),
     ...(placement === undefined ? {} : { placement }),
   });
   if (runner === undefined || link === undefined) return { name, snapshot, resources };
-  const ours = new MachineRunner(link, { ...runner, events, startSpacingMs, setup, env });
+  const ours = new MachineRunner(link, {
+    ...runner,
+    events,
+    startSpacingMs,
+    setup,
+    env,
+    ...(cacheLimitMiB === undefined ? {} : { cacheLimitBytes: cacheLimitMiB * 1024 * 1024 }),
+  });
   return { name, snapshot, resources, runner: ours };
 }
 

@@ -2,7 +2,6 @@
  * One run of a batch: reads its file, sees what is left to do, opens the machines, refuses what can never run, and has
  * the engine run the rest. Everything that can be wrong is found before the first job starts.
  */
-import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
 import type { MachinePool } from '../allocator/machine-pool.ts';
 import { type OpenPoolOptions, openPool } from '../allocator/open-pool.ts';
@@ -10,21 +9,31 @@ import type { Placement } from '../allocator/virtual-resources.ts';
 import { UsageError } from '../domain/errors.ts';
 import type { SchedulerEvent } from '../domain/events.ts';
 import { isSuccess, type Job, type JobOutcome } from '../domain/job.ts';
-import type { Reservation } from '../domain/ports.ts';
+import type { FoundAttempt, Reservation } from '../domain/ports.ts';
 import { DEFAULT_REQUEST } from '../domain/request-defaults.ts';
 import { type ResourceRequest, requestKey } from '../domain/resources.ts';
 import { Engine } from '../engine/engine.ts';
+import { notesText } from '../files/source-notes.ts';
 import { SourceTrees } from '../files/source-trees.ts';
 import type { FoundMachines } from '../machine/find-machines.ts';
 import { noteLeftovers } from '../runner/end-leftovers.ts';
+import { jobFolder } from '../runner/job-folder.ts';
 import type { RunnerOptions } from '../runner/machine-runner.ts';
+import { type BatchRecord, takeBatch } from '../stores/batch-record.ts';
 import { MemoryStore } from '../stores/memory.ts';
-import { openResultFolder, readResultFolder, type SkippedJob } from '../stores/result-folder.ts';
+import {
+  type OpenedResults,
+  openResultFolder,
+  readResultFolder,
+  type SkippedJob,
+} from '../stores/result-folder.ts';
 import { EventStream } from '../util/event-stream.ts';
-import { type JobDefaults, readBatchFile } from './batch-file.ts';
+import { type JobDefaults, jobNameStem, readBatchFile } from './batch-file.ts';
+import { sortFound } from './found-attempts.ts';
 import { gitState } from './git-state.ts';
 import { checkShellSyntax, lineNoteText } from './line-checks.ts';
 import { TOOL_VERSION } from './tool-version.ts';
+import { changedTreeText, copiesText } from './tree-notes.ts';
 
 /** What a batch is and where it runs. */
 export interface BatchOptions {
@@ -66,15 +75,18 @@ export type PlannedStart =
 export class BatchRun implements AsyncDisposable {
   /** Everything that happens; subscribe before `connect`. */
   readonly events = new EventStream<SchedulerEvent>();
-  /** Random: names this run in events, in manifests and on the machines. */
-  readonly id = randomBytes(6).toString('hex');
+  /** Names the batch in events, in manifests and on the machines: the same for every run of it with these results. */
+  readonly id: string;
   readonly jobs: readonly Job[];
   readonly toRun: readonly Job[];
   readonly skipped: readonly SkippedJob[];
   readonly #options: BatchOptions;
   readonly #results: string;
+  readonly #record: BatchRecord | undefined;
   #pool: MachinePool | undefined;
   #engine: Engine | undefined;
+  /** What earlier runs left on the machines: attempts to go on with, and the highest number of each job's. */
+  #found: ReturnType<typeof sortFound> = { toAdopt: [], noted: [], toDiscard: [], strange: [] };
 
   /**
    * Reads the batch file and the results folder, and checks every line.
@@ -94,22 +106,30 @@ export class BatchRun implements AsyncDisposable {
     const notes = [...warnings, ...(await checkShellSyntax(jobs, { path: file }))];
     for (const note of notes) onWarning?.(lineNoteText(note, file));
     const folder = resolve(cwd, results);
-    const opened = dryRun ? await readResultFolder(folder, jobs) : await openResultFolder(folder, jobs);
-    return new BatchRun(options, folder, jobs, opened.toRun, opened.skipped);
+    if (dryRun) return new BatchRun(options, folder, jobs, await readResultFolder(folder, jobs), undefined);
+    const record = takeBatch(folder, jobFolder(jobNameStem(file)));
+    try {
+      return new BatchRun(options, folder, jobs, await openResultFolder(folder, jobs), record);
+    } catch (error) {
+      record.release();
+      throw error;
+    }
   }
 
   private constructor(
     options: BatchOptions,
     results: string,
     jobs: readonly Job[],
-    toRun: readonly Job[],
-    skipped: readonly SkippedJob[],
+    opened: OpenedResults,
+    record: BatchRecord | undefined,
   ) {
     this.#options = options;
     this.#results = results;
+    this.#record = record;
+    this.id = record?.id ?? '';
     this.jobs = jobs;
-    this.toRun = toRun;
-    this.skipped = skipped;
+    this.toRun = opened.toRun;
+    this.skipped = opened.skipped;
   }
 
   /**
@@ -126,7 +146,7 @@ export class BatchRun implements AsyncDisposable {
       tuning = {},
       onOutput,
     } = this.#options;
-    const trees = new SourceTrees({ cwd, neverSend: [this.#results, ...machines.sensitivePaths] });
+    const trees = new SourceTrees({ cwd, results: this.#results, machines: machines.machines });
     const { ssh, query, ...limits } = tuning;
     const listing = trees.listAll(this.toRun);
     const opening = gitState(cwd).then(async (git) =>
@@ -152,6 +172,15 @@ export class BatchRun implements AsyncDisposable {
     if (opened.status === 'fulfilled') this.#pool = opened.value;
     if (listed.status === 'rejected') throw listed.reason;
     if (opened.status === 'rejected') throw opened.reason;
+    if (this.#record?.isNew === false) await this.#find(opened.value);
+    for (const line of notesText(listed.value)) this.#options.onWarning?.(line);
+    if (this.toRun.length > 0) {
+      const tellings = [changedTreeText(this.skipped, this.toRun, trees), copiesText(this.toRun, trees)];
+      for (const telling of tellings) {
+        const line = await telling;
+        if (line !== undefined) this.#options.onWarning?.(line);
+      }
+    }
     if (!dryRun) this.#refuseImpossible(opened.value);
     this.#hintAtDefaults(opened.value);
   }
@@ -183,6 +212,11 @@ export class BatchRun implements AsyncDisposable {
     if (this.toRun.length > 0) {
       const store = new MemoryStore(this.toRun);
       this.#engine = new Engine(store, this.#openPool());
+      for (const attempt of this.#found.noted) store.noteAttempt(attempt);
+      for (const { job, found } of this.#found.toAdopt) {
+        store.resume(found.attempt);
+        this.#engine.adopt(job, this.#openPool().adopt(job, found));
+      }
       if (this.#isStopped) this.#engine.stop();
       await this.#engine.run();
       for (const job of this.toRun) {
@@ -270,7 +304,11 @@ export class BatchRun implements AsyncDisposable {
 
   /** Lets go of the machines. Jobs that run there run on. */
   async close(): Promise<void> {
-    await this.#pool?.close();
+    try {
+      await this.#pool?.close();
+    } finally {
+      this.#record?.release();
+    }
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -282,9 +320,37 @@ export class BatchRun implements AsyncDisposable {
     return this.#pool;
   }
 
+  /** Looks for what earlier runs of this batch left on the machines. */
+  async #find(pool: MachinePool): Promise<void> {
+    this.#found = sortFound(await pool.discover(), this.jobs, this.toRun);
+    const { toAdopt, toDiscard, strange } = this.#found;
+    for (const found of toDiscard) pool.discard(found);
+    const count = (state: FoundAttempt['state']) =>
+      toAdopt.filter(({ found }) => found.state === state).length;
+    const [running, ended] = [count('running'), count('ended')];
+    const say = (jobs: number, what: string) => {
+      if (jobs > 0)
+        this.#options.onWarning?.(`${jobs} job${jobs === 1 ? '' : 's'} of an earlier run ${what}`);
+    };
+    say(
+      running,
+      running === 1 ? 'may still be running: it is followed' : 'may still be running: they are followed',
+    );
+    say(
+      ended,
+      ended === 1 ? 'has ended: its results are brought home' : 'have ended: their results are brought home',
+    );
+    say(
+      strange.length,
+      `belong to no line as it is now, and stay where they are (${[...new Set(strange.map(({ machine }) => machine))].join(', ')})`,
+    );
+  }
+
   #refuseImpossible(pool: MachinePool): void {
     const kinds = new Map<string, Job[]>();
+    const adopted = new Set(this.#found.toAdopt.map(({ job }) => job.id));
     for (const job of this.toRun) {
+      if (adopted.has(job.id)) continue;
       if (pool.canEverFit(job.request)) continue;
       const { id, name, line, command, request } = job;
       const shortfalls = pool.explainEver(request);

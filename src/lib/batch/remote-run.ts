@@ -29,6 +29,8 @@ export interface RemoteRunOptions extends ConnectOptions {
   readonly jobName?: string | undefined;
   /** Paths to send. @default none */
   readonly copyForwards?: readonly string[] | undefined;
+  /** Paths to send once per machine and to link instead of copy. @default none */
+  readonly shareForwards?: readonly string[] | undefined;
   /** Paths to bring back; needs `jobName`. @default all that the command created or changed, when there is a name */
   readonly copyBackwards?: readonly string[] | undefined;
   /** Results folder. @default 'job_results' */
@@ -84,9 +86,10 @@ export async function runRemote(options: RemoteRunOptions): Promise<JobOutcome> 
     command,
     request: NO_RESOURCES,
     copyForwards: options.copyForwards ?? [],
+    shareForwards: options.shareForwards ?? [],
     copyBackwards: jobName === undefined ? [] : (options.copyBackwards ?? 'changed'),
   };
-  const trees = new SourceTrees({ cwd, neverSend: [folder, ...machines.sensitivePaths] });
+  const trees = new SourceTrees({ cwd, results: folder, machines: machines.machines });
   await trees.listAll([job]);
   if (jobName !== undefined) await mkdir(folder, { recursive: true });
   const { config } = entry;

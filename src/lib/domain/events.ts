@@ -77,14 +77,28 @@ export interface GpuStillHeld extends AtTime {
   readonly heldMiB: number;
   readonly waitedMs: number;
 }
-/** A source tree is on a machine. `sentBytes` is 0 when it was there already. */
+/** More than 200 MB of a source tree are about to be sent to a machine. */
+export interface TreeSending extends AtTime {
+  readonly type: 'tree:sending';
+  readonly machine: MachineName;
+  readonly tree: string;
+  /** What the machine does not have. */
+  readonly newFiles: number;
+  readonly newBytes: number;
+  /** The folders that most of it lies in, none inside another. */
+  readonly largest: readonly { readonly path: string; readonly bytes: number }[];
+}
+/** A source tree is on a machine: its files and their bytes, and how much of them was new there. */
 export interface TreeSent extends AtTime {
   readonly type: 'tree:sent';
   readonly machine: MachineName;
   readonly tree: string;
   readonly files: number;
   readonly bytes: number;
+  /** What crossed the network, listings and archive headers too; 0 when all was there. */
   readonly sentBytes: number;
+  readonly newFiles: number;
+  readonly newBytes: number;
 }
 /** A line is not run: a finished result exists, or a result folder without a manifest is in its place. */
 export interface JobSkipped extends OfJob {
@@ -145,6 +159,7 @@ export type SchedulerEvent =
   | MachineBack
   | MachineWarned
   | GpuStillHeld
+  | TreeSending
   | TreeSent
   | JobSkipped
   | JobWarned

@@ -55,8 +55,14 @@ export interface RunningAttempt {
 export interface FoundAttempt {
   readonly attempt: Attempt;
   readonly machine: MachineName;
-  /** `unstarted`: its folder stands, its command was never begun, and now never will be. */
-  readonly state: 'unstarted' | 'running' | 'ended';
+  /** The command that it ran, and the name of the source tree that it ran in. */
+  readonly command: string;
+  readonly tree: string;
+  /**
+   * `unstarted`: its folder stands, its command was never begun, and now never will be. `running`: it may also be gone
+   * without a trace, which `adopt` finds out. `cancelled`: somebody asked for its end.
+   */
+  readonly state: 'unstarted' | 'running' | 'ended' | 'cancelled';
 }
 
 /** Who places and runs jobs: the machines reached by ssh, later a cluster's own scheduler. */
@@ -71,6 +77,8 @@ export interface ExecutionBackend {
   discover(): Promise<readonly FoundAttempt[]>;
   /** Takes a found attempt over: it is watched, and its results are brought home as if it had been started here. */
   adopt(job: Job, found: FoundAttempt): RunningAttempt;
+  /** Throws away what a found attempt left: nobody wants it, or its result is known. */
+  discard(found: FoundAttempt): void;
   /** Tells when a refused job may fit now. Returns the way to stop hearing. */
   onCapacity(listener: () => void): () => void;
   /** Lets go of the machines. Jobs that run there run on. */

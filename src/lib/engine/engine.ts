@@ -34,6 +34,11 @@ export class Engine {
     this.#options = options;
   }
 
+  /** Follows an attempt that is under way already and that the store knows of. */
+  adopt(job: Job, running: RunningAttempt): void {
+    this.#watch(job, running);
+  }
+
   /** Runs until no job waits and none runs, or, once stopped, until none runs. */
   async run(): Promise<void> {
     const stopHearing = [

@@ -81,6 +81,8 @@ export interface MachineConfig {
   readonly gpus?: readonly number[];
   /** Where our files go on the machine: absolute, or beginning with `~/`. Absent: `~/.cache/ssh-scheduler`. */
   readonly remoteDir?: string;
+  /** What source trees may take up on the machine before unused ones are removed. Absent: 20 GiB. */
+  readonly cacheLimitMiB?: number;
   /** Least time between two starts. */
   readonly startSpacingMs: number;
   readonly source: MachineSource;

@@ -27,6 +27,7 @@ const KNOWN_KEYS: readonly string[] = [
   'max_jobs',
   'gpus',
   'remote_dir',
+  'cache_limit',
   'start_spacing',
 ];
 
@@ -81,6 +82,7 @@ export function readMachine(block: YamlBlock, { key, alone, home }: BlockPlace):
       'a folder that begins with / or ~/, without quotes, backslashes, `!`, `..` and line breaks',
       isRemoteDir,
     ),
+    cacheLimitMiB: block.sizeMiB('cache_limit'),
   });
   return {
     ...optional,

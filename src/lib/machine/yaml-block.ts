@@ -17,6 +17,7 @@ import {
 } from 'yaml';
 import { MachineConfigError } from '../domain/errors.ts';
 import { nearestWord } from '../util/nearest-word.ts';
+import { parseSizeMiB } from '../util/size.ts';
 import { cutToWidth, visibleText } from '../util/terminal-text.ts';
 
 const SHOWN_COLUMNS = 80;
@@ -110,6 +111,18 @@ export class YamlBlock {
     if (node === undefined) return undefined;
     if (isScalar(node) && typeof node.value === 'string' && node.value !== '') return node.value;
     throw this.mistake(key, 'what is no text (not shown)', 'text; put it in quotes');
+  }
+
+  /** An amount such as `20G`, in MiB; a plain number is MB, counted as MiB. */
+  sizeMiB(key: string): number | undefined {
+    const node = this.at(key);
+    if (node === undefined) return undefined;
+    try {
+      if (isScalar(node)) return parseSizeMiB(sourceText(node));
+    } catch {
+      // said below, with its place
+    }
+    throw this.mistake(key, describe(node), 'a size such as 20G, 800M or a number of megabytes');
   }
 
   /** One of some words. */

@@ -22,6 +22,15 @@ export interface Channel {
   close(): void;
 }
 
+/** How to start a program. */
+export interface OpenOptions {
+  /**
+   * The program is a help, not a need: give up at once where it would have to wait or take the last room that there is
+   * for another. @default false
+   */
+  readonly isOptional?: boolean;
+}
+
 /** An open way to a machine. */
 export interface RemoteHost extends AsyncDisposable {
   readonly name: MachineName;
@@ -30,7 +39,7 @@ export interface RemoteHost extends AsyncDisposable {
    * `exec /bin/sh` or to words without quotes, backslashes, `!` and newlines, and send scripts on stdin.
    * @throws RemoteError when the connection is gone or the machine refuses.
    */
-  open(commandLine: string): Promise<Channel>;
+  open(commandLine: string, options?: OpenOptions): Promise<Channel>;
   /** Settles with the reason when the connection is gone, also after `close()`. Never rejects. */
   readonly closed: Promise<string>;
   /** Bytes sent and received on the wire so far; 0 where there is none. */

@@ -8,7 +8,7 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { RemoteError } from '../domain/errors.ts';
-import type { Channel, RemoteHost } from './remote-host.ts';
+import type { Channel, OpenOptions, RemoteHost } from './remote-host.ts';
 
 /** Takes bytes as they come; a promise holds the machine back until it settles. */
 export type ByteSink = (chunk: Buffer) => void | Promise<void>;
@@ -29,6 +29,8 @@ export interface OpenShellOptions {
   readonly shell?: string;
   /** How long it may stay silent. @default 20000 */
   readonly timeoutMs?: number;
+  /** As `RemoteHost.open` has it. @default false */
+  readonly isOptional?: boolean;
 }
 
 /**
@@ -36,8 +38,8 @@ export interface OpenShellOptions {
  * @throws RemoteError when the shell ends or stays silent.
  */
 export async function openShell(host: RemoteHost, options: OpenShellOptions = {}): Promise<OpenShell> {
-  const { shell = 'exec /bin/sh', timeoutMs = 20_000 } = options;
-  const channel = await host.open(shell);
+  const { shell = 'exec /bin/sh', timeoutMs = 20_000, isOptional = false } = options;
+  const channel = await host.open(shell, { isOptional });
   channel.stdin.on('error', () => {}); // the end of the channel is told by `ended`
   channel.stderr.resume();
   const greeting = `ready-${randomBytes(12).toString('hex')}`;
@@ -98,8 +100,8 @@ export class RequestShell implements AsyncDisposable {
   readonly #waiting: Request[] = [];
   #broken: Error | undefined;
 
-  static async open(host: RemoteHost): Promise<RequestShell> {
-    const { channel, rest } = await openShell(host);
+  static async open(host: RemoteHost, options: Omit<OpenShellOptions, 'shell'> = {}): Promise<RequestShell> {
+    const { channel, rest } = await openShell(host, options);
     return new RequestShell(host, channel, rest);
   }
 
@@ -123,8 +125,11 @@ export class RequestShell implements AsyncDisposable {
     return this.#broken !== undefined;
   }
 
-  /** Runs a script (it must be complete shell text) and gives its standard output to `sink`. Resolves to its exit code. */
-  run(script: string, sink: ByteSink = () => {}): Promise<number> {
+  /**
+   * Runs a script and gives its standard output to `sink`. Resolves to its exit code. The script must be complete shell
+   * text: a string, or bytes where it holds names that are no UTF-8.
+   */
+  run(script: string | Buffer, sink: ByteSink = () => {}): Promise<number> {
     if (this.#broken !== undefined) return Promise.reject(this.#broken);
     const nonce = randomBytes(16).toString('hex');
     return new Promise((resolve, reject) => {
@@ -136,13 +141,19 @@ export class RequestShell implements AsyncDisposable {
         resolve,
         reject,
       });
-      this.#channel.stdin.write(`{ ${script}\n} </dev/null\nprintf '\\n%s %d\\n' ${nonce} $?\n`);
+      this.#channel.stdin.write(
+        Buffer.concat([
+          Buffer.from('{ '),
+          Buffer.from(script),
+          Buffer.from(`\n} </dev/null\nprintf '\\n%s %d\\n' ${nonce} $?\n`),
+        ]),
+      );
     });
   }
 
   /** Runs a script and returns its output as text; at most `limitBytes` of it are accepted. */
   async text(
-    script: string,
+    script: string | Buffer,
     limitBytes = 1024 * 1024,
   ): Promise<{ readonly exitCode: number; readonly output: string }> {
     const chunks: Buffer[] = [];
@@ -239,9 +250,10 @@ export async function runWithInput(
   host: RemoteHost,
   script: string,
   feed: (stdin: Channel['stdin']) => Promise<void>,
+  options: OpenOptions = {},
 ): Promise<{ readonly exitCode: number | undefined; readonly stderr: string }> {
   if (/['\\!\n\r]/.test(script)) throw new Error(`Internal error: unsafe for a login shell: ${script}`);
-  const channel = await host.open(`exec /bin/sh -c '${script}'`);
+  const channel = await host.open(`exec /bin/sh -c '${script}'`, options);
   channel.stdout.resume();
   let stderr = '';
   channel.stderr.on('data', (chunk: Buffer) => {

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { RemoteError } from '../domain/errors.ts';
 import type { MachineName } from '../domain/machine.ts';
 import { watchLiveness } from './liveness.ts';
-import type { Channel, RemoteHost } from './remote-host.ts';
+import type { Channel, OpenOptions, RemoteHost } from './remote-host.ts';
 import { SshChannel } from './ssh-channel.ts';
 import type { Hop } from './ssh-hop.ts';
 
@@ -66,9 +66,10 @@ export class SshConnection implements RemoteHost {
     return { sentBytes: wire.bytesWritten, receivedBytes: wire.bytesRead };
   }
 
-  async open(commandLine: string): Promise<Channel> {
+  async open(commandLine: string, { isOptional = false }: OpenOptions = {}): Promise<Channel> {
+    if (isOptional && this.#freeSlots < 2) throw this.#error('no room for another program');
     await this.#takeSlot();
-    const giveUpAt = Date.now() + this.#options.openRetryMs;
+    const giveUpAt = Date.now() + (isOptional ? 0 : this.#options.openRetryMs);
     try {
       for (;;) {
         try {
@@ -78,7 +79,7 @@ export class SshConnection implements RemoteHost {
           if (error instanceof Error && error.message === 'Not connected')
             this.#lose('the connection is closed');
           if (this.#gone !== undefined) throw this.#error(this.#gone, error);
-          if (!isTooMany(error) || Date.now() > giveUpAt) throw this.#error(refusal(error), error);
+          if (!isTooMany(error) || Date.now() >= giveUpAt) throw this.#error(refusal(error), error);
         }
         // sshd counts a session until its program is reaped, a moment after the channel closed.
         await delay(5 + Math.random() * 45);

@@ -17,27 +17,40 @@ export async function discoverAttempts(
   const { output } = await shell.text(
     `for a in ${shellQuote(runs)}/*/*; do
   [ -d "$a" ] || continue
-  if mkdir "$a/started" 2>/dev/null; then state=unstarted; elif [ -e "$a/exit" ]; then state=ended; else state=running; fi
+  if [ ! -e "$a/started" ] && mkdir "$a/started" 2>/dev/null; then state=unstarted; elif [ -e "$a/cancelled" ]; then state=cancelled; elif [ -e "$a/exit" ]; then state=ended; else state=running; fi
   request=; { read -r request <"$a/request"; } 2>/dev/null
   printf '%s %s %s\\n' "$state" "\${a##*/}" "$request"
 done`,
     16 * 1024 * 1024,
   );
   return output.split('\n').flatMap((line) => {
-    const [, state, number, request] = /^(unstarted|running|ended) (\d{1,9}) (.*)$/.exec(line) ?? [];
+    const [, state, number, request] =
+      /^(unstarted|running|ended|cancelled) (\d{1,9}) (.*)$/.exec(line) ?? [];
     if (state === undefined || number === undefined || request === undefined) return [];
-    const job = jobOf(request);
-    if (job === undefined) return [];
-    return [{ attempt: { job, number: Number(number) }, machine, state: state as FoundAttempt['state'] }]; // one of the pattern's three
+    const asked = askedIn(request);
+    if (asked === undefined) return [];
+    // One of the pattern's four.
+    return [
+      {
+        attempt: { job: asked.job, number: Number(number) },
+        machine,
+        command: asked.command,
+        tree: asked.tree,
+        state: state as FoundAttempt['state'],
+      },
+    ];
   });
 }
 
-function jobOf(request: string): JobId | undefined {
+function askedIn(
+  request: string,
+): { readonly job: JobId; readonly command: string; readonly tree: string } | undefined {
   try {
     const parsed: unknown = JSON.parse(request);
-    if (typeof parsed !== 'object' || parsed === null || !('job' in parsed)) return undefined;
-    const name = parsed.job;
-    return typeof name === 'string' && name !== '' ? jobId(name) : undefined;
+    if (typeof parsed !== 'object' || parsed === null) return undefined;
+    const { job, command, tree } = parsed as { readonly [key: string]: unknown };
+    if (typeof job !== 'string' || job === '' || typeof command !== 'string') return undefined;
+    return { job: jobId(job), command, tree: typeof tree === 'string' ? tree : '' };
   } catch {
     return undefined;
   }

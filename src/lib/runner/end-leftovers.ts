@@ -102,7 +102,13 @@ export async function endLeftovers(
           `${waiting.size} jobs did not end within ${END_WITHIN_MS / 1000} s`,
         );
       }
-      await opened.output.run(`rm -rf ${shellQuote(opened.folders.runs)}`);
+      const list = (paths: readonly string[]) => paths.map(shellQuote).join(' ');
+      const folders = list(places.map((place) => `${place.folder}/${place.number}`));
+      const parents = list(places.map((place) => place.folder));
+      // The batch's own folder stays: its next run works in it.
+      await opened.output.run(
+        `(cd ${shellQuote(opened.folders.runs)} && { rm -rf ${folders} || { chmod -R u+w ${folders}; rm -rf ${folders}; }; rmdir ${parents}; } 2>/dev/null)`,
+      );
     } finally {
       await opened.close();
     }

@@ -17,6 +17,7 @@ import type { EventStream } from '../util/event-stream.ts';
 import { shellQuote } from '../util/shell-quote.ts';
 import type { MachineLink } from './machine-link.ts';
 import type { OutputReader } from './output-reader.ts';
+import type { TreeThere } from './parts-there.ts';
 import type { ResultFiles } from './result-files.ts';
 import type { AttemptPlace, AttemptReport, StartCall } from './supervisor.ts';
 
@@ -26,9 +27,14 @@ export interface JobRunContext {
   readonly reader: OutputReader;
   readonly events: EventStream<SchedulerEvent>;
   readonly place: AttemptPlace;
-  readonly call: StartCall;
-  /** Makes sure that the job's source tree is on the machine. Resolves to the bytes sent for it. */
-  readonly sendTree: () => Promise<number>;
+  /** All but the links, which are known when the tree is there. */
+  readonly call: Omit<StartCall, 'links' | 'request'> & { readonly request: object };
+  /** Name of the job's source tree; empty when it starts with nothing. */
+  readonly tree: string;
+  /** Makes sure that the job's source tree is on the machine. */
+  readonly bringTree: () => Promise<TreeThere>;
+  /** A part of the tree was found missing: the next `bringTree` sends it again. */
+  readonly forgetPart: (part: string) => void;
   /** Where the result goes; undefined when nothing is kept. */
   readonly results: ResultFiles | undefined;
   /** Hears the output as it comes, besides the result files. */
@@ -49,8 +55,18 @@ export interface RunDetails {
   readonly errBytes: number;
   readonly files: number;
   readonly tree: string;
+  /** What went forward and was gone when the command had ended. */
+  readonly deleted: readonly string[];
   readonly warnings: readonly string[];
 }
+
+/** Why an attempt was never given to its machine: its files could not be sent, or it was cancelled before. */
+interface NotStarted {
+  readonly type: 'unsent' | 'withdrawn';
+  readonly reason: string;
+}
+
+const SEND_TRIES = 3;
 
 type EndReport = Extract<AttemptReport, { type: 'ended' }>;
 
@@ -102,39 +118,30 @@ export class JobRun implements RunningAttempt {
   }
 
   async #live(adopt: boolean): Promise<JobOutcome> {
-    const { link, place, call } = this.#context;
-    if (!adopt) {
-      try {
-        this.#sentBytes = await this.#context.sendTree();
-      } catch (error) {
-        return this.#over({ type: 'transfer-failed', reason: (error as Error).message });
-      }
-    }
-    if (this.#cancelReason !== undefined)
-      return this.#over({ type: 'cancelled', reason: this.#cancelReason });
-    const report = await new Promise<AttemptReport>((resolve) => {
-      const hear = (heard: AttemptReport) => {
-        if (heard.type !== 'started') return resolve(heard);
-        try {
-          this.#onStarted();
-        } catch (error) {
-          // Its output has nowhere to go (disk full, no such folder): it must not run in vain.
-          this.#problem ??= error as Error;
-          this.cancel('its output cannot be written here');
-        }
-      };
-      this.#isHandedOver = true;
-      if (adopt) link.adopt(place, hear);
-      else link.start(place, call, hear);
-    });
+    const report = adopt ? await this.#handOver(undefined) : await this.#sendAndStart();
     this.#markFreed();
     switch (report.type) {
       case 'ended':
         return await this.#collect(report);
       case 'failed':
         // It may have run and printed before its machine's disk was full.
-        await this.#context.reader.finish(place, { hasOutput: true, hasErrors: true }).catch(() => {});
+        await this.#context.reader
+          .finish(this.#context.place, { hasOutput: true, hasErrors: true })
+          .catch(() => {});
+        return this.#over({
+          type: 'transfer-failed',
+          reason: report.reason,
+          ...(report.exitCode === undefined ? {} : { exitCode: report.exitCode }),
+        });
+      case 'lacks':
+        return this.#over({
+          type: 'transfer-failed',
+          reason: 'its source tree vanishes there again and again',
+        });
+      case 'unsent':
         return this.#over({ type: 'transfer-failed', reason: report.reason });
+      case 'withdrawn':
+        return this.#over({ type: 'cancelled', reason: report.reason });
       case 'refused':
         return this.#over({
           type: 'lost',
@@ -147,6 +154,47 @@ export class JobRun implements RunningAttempt {
       case 'started':
         throw new Error('Internal error: a start is no end');
     }
+  }
+
+  /** Starts the job when its tree is there, and hears how it ends. */
+  async #sendAndStart(): Promise<AttemptReport | NotStarted> {
+    for (let tries = 1; ; tries++) {
+      let there: TreeThere;
+      try {
+        there = await this.#context.bringTree();
+      } catch (error) {
+        return { type: 'unsent', reason: (error as Error).message };
+      }
+      this.#sentBytes += there.sentBytes;
+      if (this.#cancelReason !== undefined) return { type: 'withdrawn', reason: this.#cancelReason };
+      const report = await this.#handOver(there);
+      // Another controller may have pruned a part while the machine was away: nothing was started yet.
+      if (report.type !== 'lacks' || tries === SEND_TRIES) return report;
+      this.#context.forgetPart(report.part);
+    }
+  }
+
+  /** Gives the attempt to the machine, to start from this tree or to adopt, and hears how it ends. */
+  #handOver(there: TreeThere | undefined): Promise<AttemptReport> {
+    const { link, place, call } = this.#context;
+    return new Promise((resolve) => {
+      const hear = (heard: AttemptReport) => {
+        if (heard.type !== 'started') return resolve(heard);
+        try {
+          this.#onStarted();
+        } catch (error) {
+          // Its output has nowhere to go (disk full, no such folder). It runs on: the next run of the batch brings it home.
+          this.#problem ??= error as Error;
+        }
+      };
+      this.#isHandedOver = true;
+      if (there === undefined) {
+        link.adopt(place, hear);
+      } else {
+        const { links, shares } = there;
+        link.start(place, { ...call, links, request: { ...call.request, shares } }, hear);
+      }
+    });
   }
 
   #onStarted(): void {
@@ -189,11 +237,12 @@ export class JobRun implements RunningAttempt {
       return this.#over({ type: 'transfer-failed', reason, exitCode: report.exitCode }, report);
     }
     let ended: JobEnded;
-    let fetched: FetchResult = { files: 0, bytes: 0, warnings: [] };
+    let fetched: FetchResult = { files: 0, bytes: 0, warnings: [], deleted: [] };
     try {
       const { outBytes, errBytes } = await reader.finish(place, report);
       const wanted = this.#job.copyBackwards;
-      const isFetched = results !== undefined && report.hasFiles && wanted.length > 0;
+      const isFetched =
+        results !== undefined && (report.hasFiles || report.hasDeletions) && wanted.length > 0;
       if (isFetched) {
         fetched = await link.retrying(async (session) => {
           const into = await results.makePartialFolder();
@@ -201,9 +250,9 @@ export class JobRun implements RunningAttempt {
           return await fetchFiles(link.name, await session.files(), { attemptFolder, paths: wanted, into });
         });
       }
-      const { files, warnings } = fetched;
+      const { files, warnings, deleted } = fetched;
       ended = this.#endedEvent(exited, report, outBytes + errBytes + fetched.bytes);
-      const details = { outBytes, errBytes, files, tree: this.#context.call.tree, warnings };
+      const details = { outBytes, errBytes, files, tree: this.#context.tree, deleted, warnings };
       const folder = isFetched ? 'received' : wanted.length > 0 ? 'empty' : 'none';
       results?.publish(this.#context.manifestOf(ended, details), folder);
       this.#context.removeFolder(place);
@@ -296,7 +345,8 @@ export class FolderRemover {
       const folders = list(places.map((place) => `${place.folder}/${place.number}`));
       const parents = list(places.map((place) => place.folder));
       await files.run(
-        `(cd ${shellQuote(session.folders.runs)} && rm -rf ${folders}; rmdir ${parents} 2>/dev/null)`,
+        // A job may leave read-only folders behind (package caches do).
+        `(cd ${shellQuote(session.folders.runs)} && { rm -rf ${folders} || { chmod -R u+w ${folders}; rm -rf ${folders}; }; rmdir ${parents}; } 2>/dev/null)`,
       );
     });
   }

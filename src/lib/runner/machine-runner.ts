@@ -7,8 +7,7 @@ import type { Attempt, Job } from '../domain/job.ts';
 import type { MachineName } from '../domain/machine.ts';
 import type { FoundAttempt } from '../domain/ports.ts';
 import type { Allocation } from '../domain/resources.ts';
-import { sendTree } from '../files/send.ts';
-import type { SourceTree } from '../files/source-tree.ts';
+import type { SourceTree } from '../files/source-part.ts';
 import type { EventStream } from '../util/event-stream.ts';
 import { withTimeLimit } from '../util/time-limit.ts';
 import { discoverAttempts } from './discover.ts';
@@ -17,6 +16,7 @@ import { FolderRemover, JobRun, jobScript } from './job-run.ts';
 import type { MachineLink } from './machine-link.ts';
 import { type BatchFacts, manifestOf } from './manifest.ts';
 import { OutputReader } from './output-reader.ts';
+import { PartsThere } from './parts-there.ts';
 import { ResultFiles, removeEmptyPartialFolder } from './result-files.ts';
 import type { AttemptPlace, GpuWaitResult } from './supervisor.ts';
 
@@ -39,6 +39,8 @@ export interface RunnerOptions {
   readonly outputPollMs?: number;
   /** How long a job may take to end after TERM before KILL. @default 5000 */
   readonly killGraceMs?: number;
+  /** What source trees may take up on the machine before unused ones are removed. @default 20 GiB */
+  readonly cacheLimitBytes?: number;
   /** How long to wait for a reserved GPU's memory after its job. @default 10000 */
   readonly gpuWaitMs?: number;
   /** Hears all output as it comes. */
@@ -46,6 +48,10 @@ export interface RunnerOptions {
   /** @default Date.now */
   readonly now?: () => number;
 }
+
+const NO_TREE: SourceTree = { id: '', parts: [], shared: [], files: 0, bytes: 0, isSmall: false };
+
+const CACHE_LIMIT_BYTES = 20 * 1024 ** 3;
 
 /** How much a GPU's free memory may stay below what it was, for drivers that keep a little: MiB. */
 const GPU_MEMORY_TOLERANCE_MIB = 64;
@@ -61,7 +67,7 @@ export class MachineRunner {
   readonly #options: RunnerOptions;
   readonly #reader: Promise<OutputReader>;
   readonly #remover: FolderRemover;
-  readonly #treesThere = new Map<string, Promise<number>>();
+  readonly #parts: PartsThere;
   #nextStartAt = 0;
 
   constructor(link: MachineLink, options: RunnerOptions) {
@@ -69,6 +75,8 @@ export class MachineRunner {
     this.#link = link;
     this.#options = options;
     this.#remover = new FolderRemover(link);
+    const { events, cacheLimitBytes = CACHE_LIMIT_BYTES, now = Date.now } = options;
+    this.#parts = new PartsThere(link, { events, cacheLimitBytes, now });
     this.#reader = link
       .session()
       .then(
@@ -84,12 +92,12 @@ export class MachineRunner {
 
   /** Takes an attempt. Its start waits its turn; the returned run tells the rest. */
   async queueUp(job: Job, attempt: Attempt, allocation: Allocation): Promise<JobRun> {
-    return await this.#run(job, attempt, allocation, false);
+    return await this.#run(job, attempt, allocation, undefined);
   }
 
   /** Takes over an attempt that an earlier controller started. */
-  async adopt(job: Job, attempt: Attempt, allocation: Allocation): Promise<JobRun> {
-    return await this.#run(job, attempt, allocation, true);
+  async adopt(job: Job, found: FoundAttempt, allocation: Allocation): Promise<JobRun> {
+    return await this.#run(job, found.attempt, allocation, found);
   }
 
   /** Finds what an earlier controller of the same batch left on this machine. */
@@ -97,6 +105,11 @@ export class MachineRunner {
     return await this.#link.retrying(async (session) =>
       discoverAttempts(this.name, await session.files(), session.folders.runs),
     );
+  }
+
+  /** Removes what a found attempt left there. */
+  discard({ attempt }: FoundAttempt): void {
+    this.#remover.add({ folder: jobFolder(attempt.job), number: attempt.number });
   }
 
   /** The attempts handed to this machine that are not over. */
@@ -186,10 +199,16 @@ export class MachineRunner {
     if (this.#options.resultsFolder !== undefined) removeEmptyPartialFolder(this.#options.resultsFolder);
   }
 
-  async #run(job: Job, attempt: Attempt, allocation: Allocation, adopt: boolean): Promise<JobRun> {
+  async #run(
+    job: Job,
+    attempt: Attempt,
+    allocation: Allocation,
+    found: FoundAttempt | undefined,
+  ): Promise<JobRun> {
     const { batch, resultsFolder, events, env = {}, setup, onOutput, killGraceMs = 5000 } = this.#options;
     const { now = Date.now, treeOf } = this.#options;
-    const tree = await treeOf(job);
+    // What an earlier controller started works in the tree of then.
+    const tree = found === undefined ? await treeOf(job) : { ...NO_TREE, id: found.tree };
     const reader = await this.#reader;
     const cudaVisibleDevices =
       job.request.gpus > 0 && !job.request.reserveMachine ? allocation.gpus.join(',') : undefined;
@@ -203,7 +222,7 @@ export class MachineRunner {
         events,
         place,
         call: {
-          tree: tree.id,
+          parts: tree.parts.map(({ id }) => id),
           isSmallTree: tree.isSmall,
           env: {
             ...env,
@@ -214,16 +233,25 @@ export class MachineRunner {
             JOB_ATTEMPT: String(attempt.number),
             MACHINE_NAME: this.name,
           },
-          request: { ...job.request, gpuIndexes: allocation.gpus, job: job.name, batch: batch.id },
+          request: {
+            ...job.request,
+            gpuIndexes: allocation.gpus,
+            job: job.name,
+            batch: batch.id,
+            command: job.command,
+            tree: tree.id,
+          },
           script: jobScript(job.command, setup),
           back: job.copyBackwards === 'changed' ? 'changed' : job.copyBackwards.length > 0 ? 'named' : 'none',
         },
         // The turn comes last: jobs that waited for the same tree must not all start when it is there.
-        sendTree: async () => {
-          const sentBytes = await this.#sendTree(tree);
+        bringTree: async () => {
+          const there = await this.#parts.bring(tree);
           await this.#turnToStart();
-          return sentBytes;
+          return there;
         },
+        forgetPart: (part) => this.#parts.forget(part),
+        tree: tree.id,
         results: resultsFolder === undefined ? undefined : new ResultFiles(resultsFolder, job.name),
         onOutput: onOutput === undefined ? undefined : (stream, chunk) => onOutput(job, stream, chunk),
         manifestOf: (ended, details) => manifestOf(job, allocation, ended, details, batch),
@@ -233,7 +261,7 @@ export class MachineRunner {
         removeFolder: (place) => this.#remover.add(place),
         now,
       },
-      { adopt },
+      { adopt: found !== undefined },
     );
     const key = `${place.folder}/${place.number}`;
     this.#underWay.set(key, { job: job.name, place });
@@ -248,26 +276,5 @@ export class MachineRunner {
     this.#nextStartAt = at + startSpacingMs;
     const waitMs = at - now();
     if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs));
-  }
-
-  /** Sends a tree once; every job that needs it waits for the same sending. Resolves to what this call made cross. */
-  async #sendTree(tree: SourceTree): Promise<number> {
-    if (tree.id === '') return 0;
-    const there = this.#treesThere.get(tree.id);
-    if (there !== undefined) {
-      await there;
-      return 0;
-    }
-    const sending = this.#link.retrying(async (session) => {
-      const { sentBytes } = await sendTree(session.host, await session.files(), session.folders.trees, tree);
-      const { events, now = Date.now } = this.#options;
-      const { id, files, bytes } = tree;
-      events.publish({ type: 'tree:sent', at: now(), machine: this.name, tree: id, files, bytes, sentBytes });
-      return sentBytes;
-    });
-    this.#treesThere.set(tree.id, sending);
-    // The next job may try again: a full disk may have been cleared.
-    sending.catch(() => this.#treesThere.delete(tree.id));
-    return await sending;
   }
 }

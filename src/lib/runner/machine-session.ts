@@ -34,6 +34,7 @@ export class MachineSession {
   readonly #options: SessionOptions;
   #files: Promise<RequestShell> | undefined;
   #filesBroken: () => boolean = () => false;
+  #store: Promise<RequestShell> | undefined;
 
   /**
    * Opens a session: makes our folders there and starts the supervisor, all at once.
@@ -73,7 +74,7 @@ export class MachineSession {
     /** For output alone, so that a large result does not hold live output up. */
     readonly output: RequestShell,
     readonly supervisor: Supervisor,
-    readonly folders: MachineFolders,
+    readonly folders: SessionFolders,
     options: SessionOptions,
   ) {
     this.#options = options;
@@ -82,6 +83,23 @@ export class MachineSession {
   /** One of the shells is gone, so the session has to be made anew. */
   get isBroken(): boolean {
     return this.output.isBroken || this.#filesBroken();
+  }
+
+  /**
+   * For the store of source parts, so that a send need not wait behind a large result; opened when it is first asked for.
+   * On a machine that allows few channels it is the shell for files.
+   */
+  store(): Promise<RequestShell> {
+    if (this.#options.isForOneJob) return Promise.resolve(this.output);
+    this.#store ??= RequestShell.open(this.host, { isOptional: true }).catch(() => this.files());
+    return this.#store;
+  }
+
+  /** Gives the store's channel back, for a machine that has too few: from now on the shell for files serves it too. */
+  async mergeStore(): Promise<void> {
+    const [store, files] = await Promise.all([this.store(), this.files()]);
+    this.#store = Promise.resolve(files);
+    if (store !== files && !this.#options.isForOneJob) store.close();
   }
 
   /** For files and folders; opened when it is first asked for. */
@@ -106,27 +124,37 @@ export class MachineSession {
   async removeBatchFolder(): Promise<void> {
     const shell = await this.files();
     const runs = shellQuote(this.folders.runs);
-    await shell.run(`rm -rf ${runs}/.spares; rmdir ${runs}/* ${runs} 2>/dev/null`);
+    const leases = `${shellQuote(this.folders.leases)}/*.${this.folders.leaseSuffix}`;
+    await shell.run(
+      `{ rm -rf ${runs}/.spares || { chmod -R u+w ${runs}/.spares; rm -rf ${runs}/.spares; }; rmdir ${runs}/* ${runs}; rm -f ${leases}; } 2>/dev/null`,
+    );
   }
 
   async close(): Promise<void> {
     this.supervisor.close();
     this.output.close();
-    await this.#files?.then(
-      (shell) => shell.close(),
-      () => {},
-    );
+    for (const opening of [this.#files, this.#store]) {
+      await opening?.then(
+        (shell) => shell.close(),
+        () => {},
+      );
+    }
   }
 }
 
-/** Trees that no batch has wanted for so long are removed when a session opens. */
-const TREE_KEPT_DAYS = 30;
+/** All that is ours on a machine. */
+export interface SessionFolders extends MachineFolders {
+  /** The folder that holds the others. Absolute. */
+  readonly base: string;
+  /** Large inputs that jobs share. Absolute. */
+  readonly shares: string;
+}
 
 async function prepareFolders(
   host: RemoteHost,
   shell: RequestShell,
   options: SessionOptions,
-): Promise<MachineFolders> {
+): Promise<SessionFolders> {
   const base =
     options.remoteDir === undefined ? '"$HOME/.cache/ssh-scheduler"' : remotePath(options.remoteDir);
   const machineKey = await options.machineKey;
@@ -134,24 +162,25 @@ async function prepareFolders(
 for tool in bash tar; do command -v $tool >/dev/null 2>&1 || { echo "no $tool there"; exit 3; }; done
 base=${base}
 runs="$base/runs/${machineKey}/${options.batch}"
-mkdir -p "$base/trees" "$runs" 2>&1 && chmod 700 "$base" && cd "$base" 2>&1 || exit 4
+mkdir -p "$base/trees" "$base/shares" "$base/leases" "$runs" 2>&1 && chmod 700 "$base" && cd "$base" 2>&1 || exit 4
 : >"$runs/.try" || { echo "cannot write to $runs"; exit 5; }
 if cp -a --reflink=auto "$runs/.try" "$runs/.try2" 2>/dev/null; then copy='cp -a --reflink=auto'; else copy='cp -a'; fi
-if find "$runs/.try" -cnewer / >/dev/null 2>&1; then newer=-cnewer; else newer=-newer; fi
 rm -f "$runs/.try" "$runs/.try2"
-find "$base/trees" -mindepth 1 -maxdepth 1 -mtime +${TREE_KEPT_DAYS} -exec rm -rf {} + 2>/dev/null
-printf 'ready\\n%s\\n%s\\n%s\\n' "$PWD" "$copy" "$newer")`);
+printf 'ready\\n%s\\n%s\\n' "$PWD" "$copy")`);
   const lines = output.split('\n');
   const at = lines.lastIndexOf('ready');
-  const [where = '', copyCommand = '', newerTest = ''] = lines.slice(at + 1);
+  const [where = '', copyCommand = ''] = lines.slice(at + 1);
   if (exitCode !== 0 || at < 0 || !where.startsWith('/')) {
     throw new RemoteError(host.name, 'run', `${host.name}: ${lines[0] || 'cannot make our folder there'}`);
   }
   return {
+    base: where,
     runs: `${where}/runs/${machineKey}/${options.batch}`,
     trees: `${where}/trees`,
+    shares: `${where}/shares`,
+    leases: `${where}/leases`,
+    leaseSuffix: `${options.batch}.${machineKey}`,
     copyCommand: copyCommand.includes('reflink') ? 'cp -a --reflink=auto' : 'cp -a',
-    newerTest: newerTest === '-cnewer' ? '-cnewer' : '-newer',
   };
 }
 

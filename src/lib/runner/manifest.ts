@@ -57,6 +57,7 @@ export function manifestOf(
     returned_files: details.files,
     left_behind: ended.leftBehind,
     source_tree: details.tree === '' ? null : details.tree,
+    deleted: details.deleted,
     warnings: details.warnings,
     git: batch.git === undefined ? null : { commit: batch.git.commit, dirty: batch.git.isDirty },
     tool_version: batch.toolVersion,

@@ -8,7 +8,10 @@ const LOSSES_ALLOWED = 3;
 
 interface Remembered {
   readonly job: Job;
-  attempts: number;
+  /** Number of the attempt that counts, 0 before the first. */
+  current: number;
+  /** The highest number that any attempt has had. */
+  highest: number;
   losses: number;
   outcome: JobOutcome | undefined;
 }
@@ -27,7 +30,7 @@ export class MemoryStore implements JobStore {
 
   /** Adds a job behind those that wait. */
   add(job: Job): void {
-    this.#jobs.set(job.id, { job, attempts: 0, losses: 0, outcome: undefined });
+    this.#jobs.set(job.id, { job, current: 0, highest: 0, losses: 0, outcome: undefined });
     this.#enqueue(job);
   }
 
@@ -39,7 +42,30 @@ export class MemoryStore implements JobStore {
     return this.#kinds.size;
   }
 
+  /** Takes note of attempts that an earlier controller made: later ones get higher numbers. */
+  noteAttempt({ job, number }: Attempt): void {
+    const remembered = this.#jobs.get(job);
+    if (remembered !== undefined) remembered.highest = Math.max(remembered.highest, number);
+  }
+
+  /** Takes a waiting job out because this attempt of it, which an earlier controller made, goes on. */
+  resume(attempt: Attempt): void {
+    const remembered = this.#take(attempt.job);
+    if (remembered === undefined) throw new Error(`Internal error: ${attempt.job} does not wait`);
+    this.noteAttempt(attempt);
+    remembered.current = attempt.number;
+  }
+
   async claim(id: JobId): Promise<Attempt | undefined> {
+    const remembered = this.#take(id);
+    if (remembered === undefined) return undefined;
+    remembered.highest += 1;
+    remembered.current = remembered.highest;
+    return { job: id, number: remembered.current };
+  }
+
+  /** Takes a job out of those that wait. */
+  #take(id: JobId): Remembered | undefined {
     const job = this.#waiting.get(id);
     const remembered = this.#jobs.get(id);
     if (job === undefined || remembered === undefined) return undefined;
@@ -48,8 +74,7 @@ export class MemoryStore implements JobStore {
     const left = (this.#kinds.get(key) ?? 1) - 1;
     if (left === 0) this.#kinds.delete(key);
     else this.#kinds.set(key, left);
-    remembered.attempts += 1;
-    return { job: id, number: remembered.attempts };
+    return remembered;
   }
 
   async unclaim(attempt: Attempt): Promise<void> {
@@ -59,7 +84,7 @@ export class MemoryStore implements JobStore {
 
   async finish(attempt: Attempt, outcome: JobOutcome): Promise<void> {
     const remembered = this.#jobs.get(attempt.job);
-    if (remembered === undefined || remembered.attempts !== attempt.number) return;
+    if (remembered === undefined || remembered.current !== attempt.number) return;
     if (outcome.type === 'lost') {
       remembered.losses += 1;
       if (remembered.losses < LOSSES_ALLOWED) return this.#enqueue(remembered.job);

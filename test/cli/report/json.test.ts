@@ -53,6 +53,7 @@ test('the documentation has an example of every type, written as --json writes i
     'machine:back': true,
     'machine:warned': true,
     'gpu:still-held': true,
+    'tree:sending': true,
     'tree:sent': true,
     'job:skipped': true,
     'job:warned': true,

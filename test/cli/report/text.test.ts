@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { textReport } from '../../../src/cli/report/text.ts';
-import type { SchedulerEvent } from '../../../src/lib/domain/events.ts';
+import type { SchedulerEvent, TreeSent } from '../../../src/lib/domain/events.ts';
 import { machineName } from '../../../src/lib/domain/machine.ts';
 import {
   batchEnded,
@@ -24,6 +24,12 @@ function told(events: readonly SchedulerEvent[], verbose = false): { stdout: str
 }
 
 const box = { at: START, machine: machineName('gpubox') };
+const treeSent = (facts: Omit<TreeSent, 'type' | 'at' | 'machine' | 'tree'>): TreeSent => ({
+  type: 'tree:sent',
+  ...box,
+  tree: 't',
+  ...facts,
+});
 
 describe('the lines that users know', () => {
   test('are those of the documented example', () => {
@@ -126,8 +132,21 @@ describe('the notes on stderr', () => {
       { type: 'machine:unreachable', ...box, reason: 'no answer within 10 s' },
       { type: 'machine:away', ...box, reason: 'keepalive time-out' },
       { type: 'gpu:still-held', ...box, gpu: 1, heldMiB: 3000.4, waitedMs: 10_000 },
-      { type: 'tree:sent', ...box, tree: 't', files: 1, bytes: 900, sentBytes: 300 },
-      { type: 'tree:sent', ...box, tree: 't', files: 12, bytes: 3_500_000, sentBytes: 0 },
+      treeSent({ files: 12, bytes: 3_500_000, sentBytes: 1_300_000, newFiles: 1, newBytes: 1_200_000 }),
+      treeSent({ files: 13, bytes: 3_500_900, sentBytes: 2000, newFiles: 1, newBytes: 900 }),
+      treeSent({ files: 13, bytes: 3_500_900, sentBytes: 0, newFiles: 0, newBytes: 0 }),
+      treeSent({ files: 2, bytes: 2_000_900, sentBytes: 2_100_000, newFiles: 2, newBytes: 2_000_900 }),
+      {
+        type: 'tree:sending',
+        ...box,
+        tree: 't',
+        newFiles: 3000,
+        newBytes: 1.2e9,
+        largest: [
+          { path: 'data', bytes: 1.1e9 },
+          { path: 'odd\nname', bytes: 1e8 },
+        ],
+      },
       jobWarned(4, 'sets a variable that later lines do not see'),
     ]);
     expect(stdout).toBe('');
@@ -138,7 +157,9 @@ describe('the notes on stderr', () => {
         'gpubox is left out: no answer within 10 s',
         'gpubox: connection lost, its jobs run on: keepalive time-out',
         'gpubox: GPU 1 still holds 3000 MiB 10.0s after its job ended',
-        'gpubox: source tree of 1 file (900 B) is there, 300 B sent',
+        'gpubox: source tree of 12 files (3.3 MiB) is there: 1 file (1.1 MiB) sent, 2.2 MiB were there',
+        'gpubox: source tree of 2 files (1.9 MiB) is there: 2 files (1.9 MiB) sent',
+        'gpubox: sending 3000 files (1.1 GiB), most of it in data (1.0 GiB), odd\\nname (95.4 MiB)',
         'warning: line 4 (train.sh.4): sets a variable that later lines do not see',
       ]
         .map((line) => `execute_batch: ${line}\n`)
@@ -167,7 +188,7 @@ describe('the notes on stderr', () => {
     const { stderr } = told(
       [
         { ...queried, snapshot: { ...queried.snapshot, gpus } },
-        { type: 'tree:sent', ...box, tree: 't', files: 12, bytes: 3_500_000, sentBytes: 0 },
+        treeSent({ files: 12, bytes: 3_500_000, sentBytes: 0, newFiles: 0, newBytes: 0 }),
         jobStarted(1, { gpus: [0], attempt: 2 }),
       ],
       true,

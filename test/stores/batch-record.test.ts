@@ -1,0 +1,75 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { takeBatch } from '../../src/lib/stores/batch-record.ts';
+import { scratch } from '../remote/run-over.ts';
+
+test('a batch keeps its id from run to run, and each batch file has its own', async () => {
+  await using folder = await scratch();
+  const results = join(folder.path, 'job_results');
+  const first = takeBatch(results, 'a.sh');
+  const other = takeBatch(results, 'b.sh');
+  expect(first.id).toMatch(/^[0-9a-f]{12}$/);
+  expect(first.isNew && other.isNew).toBe(true);
+  expect(other.id).not.toBe(first.id);
+  first.release();
+  const again = takeBatch(results, 'a.sh');
+  expect(again).toMatchObject({ id: first.id, isNew: false });
+  again.release();
+  other.release();
+  expect((await readdir(join(results, '.batches'))).sort()).toEqual(['a.sh.id', 'b.sh.id']);
+});
+
+test('a second controller is refused with the process that has the batch', async () => {
+  await using folder = await scratch();
+  const held = takeBatch(folder.path, 'a.sh');
+  expect(() => takeBatch(folder.path, 'a.sh')).toThrow(
+    `this batch is being run by process ${process.pid}: wait for it or end it`,
+  );
+  held.release();
+  takeBatch(folder.path, 'a.sh').release();
+});
+
+/** A lock as another process would leave it. */
+async function leaveLock(results: string, holder: object): Promise<string> {
+  await mkdir(join(results, '.batches'), { recursive: true });
+  const lock = join(results, '.batches/a.sh.lock');
+  await writeFile(lock, `${JSON.stringify(holder)}\n`);
+  return lock;
+}
+
+test('the lock of a process that is no more is taken over', async () => {
+  await using folder = await scratch();
+  const child = spawn('true');
+  await once(child, 'exit');
+  await leaveLock(folder.path, { host: hostname(), pid: child.pid, processStart: '1' });
+  takeBatch(folder.path, 'a.sh').release();
+});
+
+test('a process that merely has the same number now does not hold the batch', async () => {
+  await using folder = await scratch();
+  if (process.platform !== 'linux') return; // elsewhere nobody tells when a process started
+  await leaveLock(folder.path, { host: hostname(), pid: process.pid, processStart: '1' });
+  takeBatch(folder.path, 'a.sh').release();
+});
+
+test('nobody can say of another host whether its controller lives', async () => {
+  await using folder = await scratch();
+  const lock = await leaveLock(folder.path, { host: 'elsewhere', pid: 7, processStart: '1' });
+  expect(() => takeBatch(folder.path, 'a.sh')).toThrow(
+    `this batch is being run by process 7 on elsewhere: if it is no more, remove ${lock}`,
+  );
+});
+
+test('half a lock, or an id that is none, holds nobody up', async () => {
+  await using folder = await scratch();
+  await leaveLock(folder.path, {});
+  await writeFile(join(folder.path, '.batches/a.sh.id'), 'rubbish');
+  const taken = takeBatch(folder.path, 'a.sh');
+  expect(taken.isNew).toBe(true);
+  expect(await readFile(join(folder.path, '.batches/a.sh.id'), 'utf8')).toBe(`${taken.id}\n`);
+  taken.release();
+});
