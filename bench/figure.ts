@@ -28,7 +28,8 @@ export function isMet({ ratio, goal }: Figure): boolean | undefined {
 export function tableOf(figures: readonly Figure[]): string {
   const rows = figures.map((figure) => {
     const { what, ours, peer, ratio, goal } = figure;
-    const times = goal?.unit === undefined ? `${ratio.toFixed(ratio < 10 ? 2 : 1)}x` : '';
+    const isRatio = peer !== undefined && goal?.unit === undefined;
+    const times = isRatio ? `${ratio.toFixed(ratio < 10 ? 2 : 1)}x` : '';
     return [what, ours, peer === undefined ? '' : `${peer.value} (${peer.name})`, times, goalText(figure)];
   });
   const all = [['what', 'here', 'beside it', 'ratio', 'goal'], ...rows];

@@ -1,10 +1,12 @@
 /**
- * `npm run bench`: all benches in one run, each beside what it is measured against, with the goals. Takes about two
+ * `npm run bench`: all benches in one run, each beside what it is measured against, with the goals. Takes about five
  * minutes; `npm run bench -- throughput latency` runs only those. Nothing is written, and a goal that is missed is said
  * and fails nothing: times on a shared machine are no test.
  */
 import { availableParallelism, loadavg } from 'node:os';
+import { combineBench } from './combine.ts';
 import { type Figure, tableOf } from './figure.ts';
+import { filesBench } from './files.ts';
 import { latencyBench } from './latency.ts';
 import { type PlacementFigure, placementBench } from './placement.ts';
 import { Bench } from './project.ts';
@@ -17,6 +19,8 @@ const benches: Readonly<Record<string, (bench: Bench) => Promise<readonly Figure
   throughput: throughputBench,
   latency: latencyBench,
   memory: waitingMemoryBench,
+  files: filesBench,
+  combine: combineBench,
   placement: async () => (await placementBench()).map(placementFigure),
 };
 
