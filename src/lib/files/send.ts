@@ -5,7 +5,6 @@
  */
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import type { Writable } from 'node:stream';
 import { RemoteError } from '../domain/errors.ts';
 import type { MachineName } from '../domain/machine.ts';
 import type { RemoteHost } from '../remote/remote-host.ts';
@@ -14,8 +13,8 @@ import { shellQuote } from '../util/shell-quote.ts';
 import { formatBytes } from '../util/size.ts';
 import { escaped, partListing } from './part-listing.ts';
 import type { SourceEntry, SourcePart } from './source-part.ts';
-import { archiveBytes, PIECE_BYTES, SourceChangedError, writeArchive } from './tar-writer.ts';
-import { openLanes, type UploadLanes } from './upload-lanes.ts';
+import { archiveBytes, PIECE_BYTES, writeArchive } from './tar-writer.ts';
+import { MOST_LANES, upload } from './upload-lanes.ts';
 
 /** A place for parts on a machine. */
 export interface PartStore {
@@ -232,7 +231,7 @@ class StoreOnMachine {
     const path = `${this.#store.folder}/${partial}/list`;
     const then = takeOver ? `take_over ${partial}` : 'echo all';
     if (listing.length > LISTING_INLINE_BYTES) {
-      await this.#check(`begin ${partial} 2`);
+      await this.#check(`begin ${partial} ${MOST_LANES - 1}`);
       const sent = await runWithInput(this.#host, `exec cat >"${this.#plain(path)}"`, async (stdin) => {
         await new Promise<void>((resolve, reject) => {
           stdin.write(listing, (error) => (error ? reject(error) : resolve()));
@@ -244,7 +243,7 @@ class StoreOnMachine {
     }
     const mark = `end-${randomBytes(12).toString('hex')}`;
     const quoted = Buffer.from(shellQuote(path)).toString('latin1');
-    const script = `begin ${partial} 2 && cat >${quoted} <<'${mark}' && ${then}\n${listing.toString('latin1')}${mark}\n`;
+    const script = `begin ${partial} ${MOST_LANES - 1} && cat >${quoted} <<'${mark}' && ${then}\n${listing.toString('latin1')}${mark}\n`;
     return await this.#check(script, 'latin1');
   }
 
@@ -274,46 +273,31 @@ class StoreOnMachine {
   async #sendLacking(partial: string, root: string, packed: readonly SourceEntry[]): Promise<number> {
     const bytes = archiveBytes(packed);
     const folder = this.#plain(`${this.#store.folder}/${partial}`);
-    const pieces = Math.ceil(bytes / PIECE_BYTES);
-    for (let wanted = await this.#lanesFor(bytes); ; wanted = 1) {
-      await using lanes = await openLanes(this.#host, folder, wanted, pieces);
-      // A machine that allows few channels may have none left for the receiver itself, and then gets its files over one.
-      const isOptional = lanes.count > 1;
-      if (await this.#upload(lanes, folder, writeArchive(root, packed), isOptional)) return bytes;
-      await this.#call(`let_go ${partial}`);
-    }
-  }
-
-  /** Sends an archive. False when its receiver was optional and could not be started. */
-  async #upload(
-    lanes: UploadLanes,
-    folder: string,
-    archive: AsyncIterable<Buffer>,
-    isOptional: boolean,
-  ): Promise<boolean> {
-    let isBegun = false;
     let problemHere: Error | undefined;
-    // tar ends at the archive's own end; `cat` then waits for the end of our sending, which would else seem broken off.
-    const script = `${lanes.receiver} tar -xof - -C "${folder}/tree" && exec cat >/dev/null`;
-    const feed = async (stdin: Writable) => {
-      isBegun = true;
+    async function* pieces() {
       try {
-        await lanes.feed(stdin, archive);
+        yield* writeArchive(root, packed);
       } catch (error) {
-        problemHere = error as Error;
-        throw error; // the archive there breaks off
+        problemHere = error as Error; // the archive there breaks off
+        throw error;
       }
-    };
-    let sent: Awaited<ReturnType<typeof runWithInput>>;
-    try {
-      sent = await runWithInput(this.#host, script, feed, { isOptional });
-    } catch (error) {
-      if (isOptional && !isBegun) return false;
-      throw this.#failure((error as Error).message);
     }
-    if (sent.exitCode === 0) return true;
+    const sent = await upload(this.#host, {
+      folder,
+      lanes: await this.#lanesFor(bytes),
+      pieces,
+      count: Math.ceil(bytes / PIECE_BYTES),
+      // tar ends at the archive's own end; `cat` then waits for the end of our sending, which would else seem broken off.
+      reader: `tar -xof - -C "${folder}/tree" && exec cat >/dev/null`,
+      letGo: async () => {
+        if (!this.#shell.isBroken) await this.#call(`let_go ${partial}`);
+      },
+    }).catch((error: unknown) => {
+      throw this.#failure((error as Error).message);
+    });
+    if (sent.exitCode === 0) return bytes;
     // When the machine gave up first, our writing failed too, and only its reason tells why.
-    if (problemHere instanceof SourceChangedError) throw this.#failure(problemHere.message);
+    if (problemHere !== undefined) throw this.#failure(problemHere.message);
     throw this.#failure(reasonThere(sent.stderr) || 'the connection broke off');
   }
 
@@ -321,7 +305,7 @@ class StoreOnMachine {
   async #lanesFor(bytes: number): Promise<number> {
     if (bytes < LANES_FROM_BYTES) return 1;
     const { roundTripMs, canTakeTurns } = await loadFunctions(this.#shell);
-    return roundTripMs > LANES_FROM_MS && canTakeTurns ? 3 : 1;
+    return roundTripMs > LANES_FROM_MS && canTakeTurns ? MOST_LANES : 1;
   }
 
   /** Runs functions of tree-store.sh and returns what they say. The script is latin1: a character per byte. */

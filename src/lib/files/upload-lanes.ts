@@ -1,65 +1,79 @@
 /**
  * Several channels for one stream of bytes. A channel carries at most its window (2 MiB) per round trip, which over 20 ms
- * is 80 MB/s however fast the line is; three lanes carry three times that. Piece after piece of fixed length goes to the
+ * is 80 MB/s however fast the line is; four lanes carry four times that. Piece after piece of fixed length goes to the
  * lanes in turn. On the machine the first lane is the standard input of the receiver, the others write into pipes, and
  * `dd` takes the pieces from them in the same turn.
  */
 import type { Writable } from 'node:stream';
 import { RemoteError } from '../domain/errors.ts';
 import type { Channel, RemoteHost } from '../remote/remote-host.ts';
+import { runWithInput } from '../remote/remote-shell.ts';
 import { PIECE_BYTES } from './tar-writer.ts';
 
-/** Open lanes. Disposing closes all but the first. */
-export interface UploadLanes extends AsyncDisposable {
-  /** How many there are, the first included. */
+/** One stream on its way. */
+export interface Upload {
+  /** Folder there that holds the named pipes `1`, `2` and so on; it stands between double quotes. */
+  readonly folder: string;
+  /** How many lanes at most; 1 needs no pipes. */
+  readonly lanes: number;
+  /** The stream: pieces of `PIECE_BYTES`, all but the last, and how many. */
+  readonly pieces: () => AsyncIterable<Buffer>;
   readonly count: number;
-  /** Shell text to put in front of the command that reads the stream. It may stand between single quotes. */
-  readonly receiver: string;
-  /** Sends the stream over `first`, the receiver's standard input, and the other lanes, and ends them all. */
-  feed(first: Writable, pieces: AsyncIterable<Buffer>): Promise<void>;
+  /** Shell text that reads the stream; it has to take all of it. It may stand between single quotes. */
+  readonly reader: string;
+  /** Lets go of what waits to write into a pipe there that nobody will read. */
+  readonly letGo: () => Promise<void>;
 }
+
+/** The most lanes that a connection has room for beside what else is open on it. */
+export const MOST_LANES = 4;
 
 const BLOCK_BYTES = 65_536;
 
 /**
- * Opens up to `wanted` lanes (fewer when the machine refuses more channels) for a stream of `count` pieces of
- * `PIECE_BYTES`. `folder` there holds the named pipes `1`, `2` and so on; it stands between double quotes.
+ * Sends a stream to a program on a machine, over fewer lanes than asked for where the machine allows fewer channels.
+ * Resolves to how the program ended; an error of `pieces` ends it half way and is thrown when it did not notice.
  */
-export async function openLanes(
-  host: RemoteHost,
-  folder: string,
-  wanted: number,
-  count: number,
-): Promise<UploadLanes> {
-  // All at once: with a round trip of 20 ms each takes 40 to open.
+export async function upload(host: RemoteHost, stream: Upload): ReturnType<typeof runWithInput> {
+  if (stream.lanes === 1) return await runWithInput(host, stream.reader, (first) => feed(stream, first, []));
+  let isBegun = false;
+  let opening: Promise<readonly Channel[]> = Promise.resolve([]);
+  // The receiver and the lanes open at once: with a round trip of 20 ms each takes 40 to open. So the receiver does not
+  // know yet how many there will be, and is told first.
+  const receiving = runWithInput(host, `${receiver(stream)} | ${stream.reader}`, async (first) => {
+    isBegun = true;
+    const channels = await opening;
+    first.write(`${channels.length + 1}\n`);
+    await feed(
+      stream,
+      first,
+      channels.map(({ stdin }) => stdin),
+    );
+  });
+  receiving.catch(() => {}); // awaited below
+  opening = openLanes(host, stream);
+  const channels = await opening;
+  try {
+    return await receiving;
+  } catch (error) {
+    if (isBegun || !(error instanceof RemoteError)) throw error;
+  } finally {
+    for (const channel of channels) channel.close();
+    await stream.letGo();
+  }
+  // A machine that allows few channels had none left for the receiver itself.
+  return await upload(host, { ...stream, lanes: 1 });
+}
+
+/** The lanes besides the first that the machine has room for. */
+async function openLanes(host: RemoteHost, { folder, lanes }: Upload): Promise<readonly Channel[]> {
   const opened = await Promise.all(
-    Array.from({ length: wanted - 1 }, (_, i) => openLane(host, `${folder}/${i + 1}`)),
+    Array.from({ length: lanes - 1 }, (_, i) => openLane(host, `${folder}/${i + 1}`)),
   );
-  const channels = opened.filter((channel) => channel !== undefined);
-  const pipes = opened.flatMap((channel, i) => (channel === undefined ? [] : i + 1));
-  return {
-    count: pipes.length + 1,
-    receiver: pipes.length === 0 ? '' : receiverOf(folder, pipes, count),
-    async feed(first, pieces) {
-      const lanes = [first, ...channels.map(({ stdin }) => stdin)];
-      const sending = lanes.map(() => Promise.resolve());
-      let turn = 0;
-      for await (const piece of pieces) {
-        const lane = turn++ % lanes.length;
-        const stream = lanes[lane];
-        if (stream === undefined) throw new Error('Internal error: no such lane');
-        await sending[lane];
-        const sent = write(stream, piece); // the next piece is read meanwhile
-        sent.catch(() => {}); // awaited above or below
-        sending[lane] = sent;
-      }
-      await Promise.all(sending);
-      for (const lane of lanes) lane.end();
-    },
-    async [Symbol.asyncDispose]() {
-      for (const channel of channels) channel.close();
-    },
-  };
+  // The receiver counts through: what is behind a lane that could not be opened is of no use.
+  const gap = opened.indexOf(undefined);
+  for (const channel of opened.slice(gap < 0 ? lanes : gap)) channel?.close();
+  return opened.slice(0, gap < 0 ? lanes : gap).filter((channel) => channel !== undefined);
 }
 
 async function openLane(host: RemoteHost, pipe: string): Promise<Channel | undefined> {
@@ -75,16 +89,40 @@ async function openLane(host: RemoteHost, pipe: string): Promise<Channel | undef
   }
 }
 
-function receiverOf(folder: string, pipes: readonly number[], count: number): string {
-  const piece = `dd bs=${BLOCK_BYTES} count=${PIECE_BYTES / BLOCK_BYTES} iflag=fullblock 2>/dev/null`;
-  const opens = pipes.map((pipe) => `exec ${pipe + 3}<"${folder}/${pipe}"`).join('; ');
-  const turns = [piece, ...pipes.map((pipe) => `${piece} <&${pipe + 3}`)].join('; ');
-  const step = pipes.length + 1;
-  return `${opens}; i=0; while [ $i -lt ${count} ]; do ${turns}; i=$((i + ${step})); done |`;
+async function feed({ pieces }: Upload, first: Writable, others: readonly Writable[]): Promise<void> {
+  const lanes = [first, ...others];
+  const sending = lanes.map(() => Promise.resolve());
+  let turn = 0;
+  for await (const piece of pieces()) {
+    const lane = turn++ % lanes.length;
+    const stream = lanes[lane];
+    if (stream === undefined) throw new Error('Internal error: no such lane');
+    await sending[lane];
+    const sent = write(stream, piece); // the next piece is read meanwhile
+    sent.catch(() => {}); // awaited above or below
+    sending[lane] = sent;
+  }
+  await Promise.all(sending);
+  for (const lane of lanes) lane.end();
 }
 
 function write(stream: Writable, piece: Buffer): Promise<void> {
   return new Promise((resolve, reject) => {
     stream.write(piece, (error) => (error ? reject(error) : resolve()));
   });
+}
+
+/** Reads how many lanes there are, a byte at a time as shells read lines, and then the pieces in turn. */
+function receiver({ folder, lanes, count }: Upload): string {
+  const piece = `dd bs=${BLOCK_BYTES} count=${PIECE_BYTES / BLOCK_BYTES} iflag=fullblock 2>/dev/null`;
+  const pipes = Array.from({ length: lanes - 1 }, (_, i) => i + 1);
+  const opens = pipes.map((pipe) => `if [ $n -gt ${pipe} ]; then exec ${pipe + 3}<"${folder}/${pipe}"; fi`);
+  const turns = pipes.map((pipe) => `if [ $n -gt ${pipe} ]; then ${piece} <&${pipe + 3}; fi`);
+  return [
+    'read -r n; i=0',
+    ...opens,
+    `while [ $i -lt ${count} ]; do ${piece}`,
+    ...turns,
+    'i=$((i + n)); done',
+  ].join('; ');
 }

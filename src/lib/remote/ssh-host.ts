@@ -19,7 +19,7 @@ export interface SshOptions extends SshConfigOptions {
   readonly keepaliveIntervalMs?: number;
   /** Looks in a row that may find nothing heard: a cut is found after at most 2 more, 14 s. @default 2 */
   readonly keepaliveCountMax?: number;
-  /** Programs at a time; further calls of `open` wait for one to end. @default 8: sshd allows 10, and counts those that just ended */
+  /** Programs at a time; further calls of `open` wait for one to end. @default 9: sshd allows 10, and counts those that just ended */
   readonly maxChannels?: number;
   /** How long a machine may refuse a program because it has not yet noticed that others ended. @default 5000 */
   readonly openRetryMs?: number;
@@ -28,7 +28,7 @@ export interface SshOptions extends SshConfigOptions {
 const defaults = {
   keepaliveIntervalMs: 3_500,
   keepaliveCountMax: 2,
-  maxChannels: 8,
+  maxChannels: 9,
   openRetryMs: 5_000,
 } as const satisfies SshOptions;
 
