@@ -103,7 +103,7 @@ describe.concurrent('forward', () => {
     const told = linesOf(second.stderr).find((line) => line.includes('source tree of'));
     expect(told).toMatch(/is there: 2 files \(\d+ B\) sent, 19\d.* KiB were there$/);
     expect(second.stderr).toContain(
-      'the files that are sent have changed: 1 result that is there comes from an earlier state of them',
+      '1 result that is there comes from an earlier state of the files that are sent',
     );
     const [one, two] = [await project.manifest('lines.sh.1'), await project.manifest('lines.sh.2')];
     expect(one.source_tree).toMatch(/^[0-9a-f]{40}$/);
@@ -142,6 +142,35 @@ describe.concurrent('forward', () => {
     expect(await project.read('job_results/lines.sh.3.err')).toMatch(/Permission denied/);
     expect(await project.list('job_results/lines.sh.1/data')).toEqual(['other']);
     expect(await project.list('job_results/lines.sh.2')).toEqual([]);
+  });
+
+  test('jobs of two small trees each work in their own, also in copies kept ready and after a kill', async () => {
+    await using project = await Project.start(hosts);
+    await project.write('a.txt', 'is a\n');
+    await project.write('b.txt', 'is b\n');
+    const line = (name: string, i: number) =>
+      `execute_remote --job-name ${name}${i} --copy-forwards ${name}.txt --copy-backwards -- 'sleep 0.2; cat *.txt'`;
+    const lines = ['a', 'b'].flatMap((name) => Array.from({ length: 30 }, (_, i) => line(name, i)));
+    await project.write('lines.sh', lines);
+    const first = project.startBatch(['lines.sh', '--machines', 'box.yaml', ...TINY_CPU]);
+    await first.says(/finished: a25;/);
+    first.signal('SIGKILL');
+    await first.ended;
+    await project.write('b.txt', 'is b now\n');
+    const { exitCode, stderr } = await batch(project);
+    expect([exitCode, stderr]).toEqual([0, expect.any(String)]);
+    const printedIn = new Map<string, Set<string>>();
+    for (let i = 0; i < 30; i++) {
+      expect(await project.read(`job_results/a${i}.out`)).toBe('is a\n');
+      const { source_tree: tree } = await project.manifest(`b${i}`);
+      const printed = await project.read(`job_results/b${i}.out`);
+      printedIn.set(String(tree), (printedIn.get(String(tree)) ?? new Set()).add(printed));
+    }
+    // What the killed run had started worked in the tree of then, and its manifest says so.
+    const perTree = [...printedIn.values()].map((printed) => [...printed]);
+    expect(perTree.every((printed) => printed.length === 1)).toBe(true);
+    expect([['is b\n'], ['is b now\n']]).toEqual(expect.arrayContaining(perTree));
+    expect(new Set(perTree.flat()).size).toBe(perTree.length);
   });
 
   test('a path that is not there is an error before anything runs', async () => {
@@ -280,6 +309,27 @@ describe.concurrent('a batch that is run again', () => {
     expect(await project.list('job_results/lines.sh.1')).toEqual(['made']);
     const ledger = await readFile(join(hosts.get('box').homeDir, 'ledger-term'), 'utf8');
     expect(linesOf(ledger).sort()).toEqual(['ran1', 'ran2', 'ran3']);
+  });
+
+  test('what was started with another --copy-backwards is brought home as it was started', async () => {
+    await using project = await Project.start(hosts);
+    await project.write('lines.sh', [
+      'mkdir out; echo precious >out/model; until [ -e ~/gate-back ]; do sleep 0.05; done',
+    ]);
+    const first = project.startBatch([
+      'lines.sh',
+      '--machines',
+      'box.yaml',
+      ...TINY_CPU,
+      '--copy-backwards',
+      'out',
+    ]);
+    await first.says(/started: lines\.sh\.1/);
+    first.signal('SIGKILL');
+    await first.ended;
+    await writeFile(join(hosts.get('box').homeDir, 'gate-back'), '');
+    expect((await batch(project)).exitCode).toBe(0);
+    expect(await project.read('job_results/lines.sh.1/out/model')).toBe('precious\n');
   });
 
   test('a line that was changed meanwhile does not take over what the old one left', async () => {

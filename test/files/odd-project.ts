@@ -52,6 +52,8 @@ export async function makeOddProject(root: string): Promise<void> {
   await writeFile(project('deep/er/est/zero'), '');
   await writeFile(project('run.sh'), '#!/bin/sh\n', { mode: 0o755 });
   await writeFile(project('secret'), 'x', { mode: 0o600 });
+  await writeFile(project('for all'), 'x');
+  await chmod(project('for all'), 0o666); // beyond any usual umask
   await symlink('deep/er', project('link'));
   await symlink('/no/such\nplace \\n', project('dangling'));
   await mkdir(project('read-only'));

@@ -34,7 +34,7 @@ const connect = (name: string) =>
 async function storesIn(
   shell: RequestShell,
 ): Promise<{ base: string; store: (kind: PartStore['kind']) => PartStore }> {
-  const { output } = await shell.text('mkdir -p base/trees base/shares base/leases; cd base; pwd');
+  const { output } = await shell.text('mkdir -p .base/trees .base/shares .base/leases; cd .base; pwd');
   const base = output.trim();
   return {
     base,
@@ -62,7 +62,7 @@ for (const name of ['plain', 'busy']) {
     await using host = await connect(name);
     await using shell = await RequestShell.open(host);
     const { base, store } = await storesIn(shell);
-    const there = (...path: string[]) => join(hosts.get(name).homeDir, 'base', ...path);
+    const there = (...path: string[]) => join(hosts.get(name).homeDir, '.base', ...path);
     await makeOddProject(project);
     const first = await wholeOf(project);
     await sendParts(host, shell, store('trees'), [first]);
@@ -101,7 +101,7 @@ test('a machine that allows few programs at a time gets its files all the same',
   await sendParts(host, shell, store('trees'), [part]);
   await runOrThrow('cmp', [
     join(folder.path, 'large'),
-    join(hosts.get('narrow').homeDir, 'base/trees', part.id, 'large'),
+    join(hosts.get('narrow').homeDir, '.base/trees', part.id, 'large'),
   ]);
   other.close();
 });

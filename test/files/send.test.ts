@@ -20,7 +20,7 @@ let host: RemoteHost;
 let shell: RequestShell;
 beforeEach(async () => {
   folder = await scratch();
-  await mkdir(project());
+  await mkdir(project(), { recursive: true });
   await makeStores(at('base'));
   host = new LocalHost(machineName('here'), { home: folder.path });
   shell = await RequestShell.open(host);
@@ -32,7 +32,8 @@ afterEach(async () => {
   await folder[Symbol.asyncDispose]();
 });
 
-const at = (...path: string[]) => join(folder.path, ...path);
+// With a dot, as the folder on a machine has it.
+const at = (...path: string[]) => join(folder.path, '.cache', ...path);
 const project = (...path: string[]) => at('project', ...path);
 
 async function makeStores(base: string): Promise<void> {

@@ -18,13 +18,13 @@ test('says in a line what stays behind and how to send it', () => {
   ];
   expect(notesText({ ...NOTHING, leftBehind })).toEqual([
     'not sent: .git, job_results, .venv (Python virtual environment), 12 __pycache__ folders, m.yaml (machine file), ' +
-      'keys/id (key of a machine), 5 paths by .jobignore; name them in --copy-forwards to send them',
+      'keys/id (key of a machine), 5 paths by .jobignore (--copy-forwards . PATH... sends such paths too)',
   ]);
   expect(notesText({ ...NOTHING, leftBehind: left('pycache', 'a/__pycache__') })[0]).toMatch(
     /^not sent: a\/__py/,
   );
   expect(notesText({ ...NOTHING, leftBehind: left('jobignore', 'a', 'b') })[0]).toMatch(
-    /^not sent: a \(by \.jobignore\), b \(by \.jobignore\);/,
+    /^not sent: a \(by \.jobignore\), b \(by \.jobignore\)$/,
   );
 });
 

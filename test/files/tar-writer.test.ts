@@ -144,6 +144,14 @@ test.each([
     'became a link',
   ],
   [
+    'became a FIFO',
+    async (path: string) => {
+      await rm(path);
+      await runOrThrow('mkfifo', [path]);
+    },
+    'is no file any more',
+  ],
+  [
     'became a folder',
     async (path: string) => {
       await rm(path);

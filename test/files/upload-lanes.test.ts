@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Writable } from 'node:stream';
 import { expect, test } from 'vitest';
 import { RemoteError } from '../../src/lib/domain/errors.ts';
 import { machineName } from '../../src/lib/domain/machine.ts';
 import { PIECE_BYTES } from '../../src/lib/files/tar-writer.ts';
-import { MOST_LANES, upload } from '../../src/lib/files/upload-lanes.ts';
+import { MOST_LANES, upload, writeAll } from '../../src/lib/files/upload-lanes.ts';
 import { LocalHost } from '../../src/lib/remote/local-host.ts';
 import type { Channel, OpenOptions } from '../../src/lib/remote/remote-host.ts';
 import { RequestShell } from '../../src/lib/remote/remote-shell.ts';
@@ -90,4 +91,13 @@ test('a source that fails half way ends all lanes', async () => {
     throw new Error('the file was changed');
   });
   await expect(failing).rejects.toThrow();
+});
+
+test('a write that waits when its channel goes is over, as an error', async () => {
+  const stuck = new Writable({ write: () => {} }); // as ssh2's, which waits for the window
+  stuck.on('error', () => {});
+  const writing = writeAll(stuck, Buffer.from('x'));
+  stuck.destroy();
+  await expect(writing).rejects.toThrow('the channel is gone');
+  await expect(writeAll(stuck, Buffer.from('x'))).rejects.toThrow();
 });

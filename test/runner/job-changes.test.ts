@@ -149,7 +149,9 @@ for (const name of ['GNU find', 'busybox']) {
     };
     await check('fresh');
     for (let i = 0; i < 8; i++) await run(`first${i}`, 'true');
-    const ready = join(folder.path, 'runs', '.spares', '1', '0');
+    const spares = join(folder.path, 'runs', '.spares');
+    const set = await until(async () => (await readdir(spares)).find((one) => one.startsWith('part.1.')));
+    const ready = join(spares, set, '0');
     await until(() => stat(ready));
     await check('ready');
     await expect(stat(ready)).rejects.toThrow('ENOENT');

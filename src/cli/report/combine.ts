@@ -7,6 +7,7 @@ import { cutToWidth, visibleText } from '../../lib/util/terminal-text.ts';
 import type { TerminalStream } from './footer.ts';
 
 const MOST_LISTED = 50;
+const MOST_PLACES = 8;
 
 /** Lines about conflicts, the first of them a sentence; no more than fifty paths. */
 export function conflictLines(conflicts: readonly Conflict[], onConflict: OnConflict): string[] {
@@ -25,14 +26,20 @@ function conflictText({ path, type, found }: Conflict): string {
   const places = found.map(({ folder, what }) => ({ folder: visibleText(folder), what: visibleText(what) }));
   switch (type) {
     case 'content':
-      return `${shown}: differs in ${places.map(({ folder }) => folder).join(', ')}`;
+      return `${shown}: differs in ${listed(places.map(({ folder }) => folder))}`;
     case 'kind':
-      return `${shown}: ${places.map(({ folder, what }) => `a ${what} in ${folder}`).join(', ')}`;
+      return `${shown}: ${listed(places.map(({ folder, what }) => `a ${what} in ${folder}`))}`;
     case 'case':
       return `${shown}: ${places.map(({ folder, what }) => `${what} in ${folder}`).join(', ')}: one name to the destination's disk`;
     default:
       return assertNever(type);
   }
+}
+
+/** Names in a line: some, and how many more. */
+function listed(names: readonly string[]): string {
+  const first = names.slice(0, MOST_PLACES).join(', ');
+  return names.length > MOST_PLACES ? `${first} and ${names.length - MOST_PLACES} more` : first;
 }
 
 /** Lines about what was left out; empty when nothing was. */

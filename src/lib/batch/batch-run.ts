@@ -215,7 +215,9 @@ export class BatchRun implements AsyncDisposable {
       for (const attempt of this.#found.noted) store.noteAttempt(attempt);
       for (const { job, found } of this.#found.toAdopt) {
         store.resume(found.attempt);
-        this.#engine.adopt(job, this.#openPool().adopt(job, found));
+        const running = this.#openPool().adopt(job, found);
+        this.#engine.adopt(job, running);
+        if (found.state === 'ending') running.cancel('an earlier run had asked for its end');
       }
       if (this.#isStopped) this.#engine.stop();
       await this.#engine.run();

@@ -10,6 +10,7 @@ import { UsageError } from '../domain/errors.ts';
 import type { SchedulerEvent } from '../domain/events.ts';
 import { type Job, type JobOutcome, jobId } from '../domain/job.ts';
 import type { ResourceRequest } from '../domain/resources.ts';
+import { notesText } from '../files/source-notes.ts';
 import { SourceTrees } from '../files/source-trees.ts';
 import type { FoundMachines } from '../machine/find-machines.ts';
 import { type ConnectOptions, connectMachine } from '../remote/connect.ts';
@@ -90,7 +91,7 @@ export async function runRemote(options: RemoteRunOptions): Promise<JobOutcome> 
     copyBackwards: jobName === undefined ? [] : (options.copyBackwards ?? 'changed'),
   };
   const trees = new SourceTrees({ cwd, results: folder, machines: machines.machines });
-  await trees.listAll([job]);
+  for (const line of notesText(await trees.listAll([job]))) onWarning(line);
   if (jobName !== undefined) await mkdir(folder, { recursive: true });
   const { config } = entry;
   const id = randomBytes(6).toString('hex');

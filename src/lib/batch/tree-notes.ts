@@ -25,7 +25,7 @@ export async function changedTreeText(
   }).length;
   if (changed === 0) return undefined;
   const results = changed === 1 ? '1 result that is there comes' : `${changed} results that are there come`;
-  return `the files that are sent have changed: ${results} from an earlier state of them, the lines left run with the present one`;
+  return `${results} from an earlier state of the files that are sent (the batch file is one of them); the lines left run with the present one`;
 }
 
 /** Points at `--share-forwards` where each job gets a large copy. */

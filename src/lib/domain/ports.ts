@@ -58,11 +58,14 @@ export interface FoundAttempt {
   /** The command that it ran, and the name of the source tree that it ran in. */
   readonly command: string;
   readonly tree: string;
+  /** What it was to bring home when it was started: only that was prepared for. Absent when that is not known. */
+  readonly copyBackwards?: Job['copyBackwards'];
   /**
    * `unstarted`: its folder stands, its command was never begun, and now never will be. `running`: it may also be gone
-   * without a trace, which `adopt` finds out. `cancelled`: somebody asked for its end.
+   * without a trace, which `adopt` finds out. `ending`: somebody asked for its end, and it has not been seen yet.
+   * `cancelled`: it ended after that.
    */
-  readonly state: 'unstarted' | 'running' | 'ended' | 'cancelled';
+  readonly state: 'unstarted' | 'running' | 'ending' | 'ended' | 'cancelled';
 }
 
 /** Who places and runs jobs: the machines reached by ssh, later a cluster's own scheduler. */

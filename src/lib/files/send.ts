@@ -14,7 +14,7 @@ import { formatBytes } from '../util/size.ts';
 import { escaped, partListing } from './part-listing.ts';
 import type { SourceEntry, SourcePart } from './source-part.ts';
 import { archiveBytes, PIECE_BYTES, writeArchive } from './tar-writer.ts';
-import { MOST_LANES, upload } from './upload-lanes.ts';
+import { MOST_LANES, upload, writeAll } from './upload-lanes.ts';
 
 /** A place for parts on a machine. */
 export interface PartStore {
@@ -233,9 +233,7 @@ class StoreOnMachine {
     if (listing.length > LISTING_INLINE_BYTES) {
       await this.#check(`begin ${partial} ${MOST_LANES - 1}`);
       const sent = await runWithInput(this.#host, `exec cat >"${this.#plain(path)}"`, async (stdin) => {
-        await new Promise<void>((resolve, reject) => {
-          stdin.write(listing, (error) => (error ? reject(error) : resolve()));
-        });
+        await writeAll(stdin, listing);
         stdin.end();
       });
       if (sent.exitCode !== 0) throw this.#failure(reasonThere(sent.stderr) || 'the connection broke off');
@@ -266,7 +264,7 @@ class StoreOnMachine {
     const archive = Buffer.concat(pieces);
     const lines = archive.toString('base64').replace(/.{76}/g, '$&\n');
     const tree = Buffer.from(shellQuote(`${this.#store.folder}/${partial}/tree`)).toString('latin1');
-    await this.#check(`{ base64 -d | tar -xof - -C ${tree}; } <<'end'\n${lines}\nend\n`);
+    await this.#check(`{ umask 000; base64 -d | tar -xof - -C ${tree}; } <<'end'\n${lines}\nend\n`);
     return lines.length;
   }
 
@@ -288,7 +286,8 @@ class StoreOnMachine {
       pieces,
       count: Math.ceil(bytes / PIECE_BYTES),
       // tar ends at the archive's own end; `cat` then waits for the end of our sending, which would else seem broken off.
-      reader: `tar -xof - -C "${folder}/tree" && exec cat >/dev/null`,
+      // Modes come as they are, whatever the umask there.
+      reader: `umask 000; tar -xof - -C "${folder}/tree" && exec cat >/dev/null`,
       letGo: async () => {
         if (!this.#shell.isBroken) await this.#call(`let_go ${partial}`);
       },

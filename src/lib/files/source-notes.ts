@@ -30,8 +30,11 @@ export function notesText({ leftBehind, secrets, linksOut }: SourceNotes): strin
         leftBehind.filter((one) => one.reason === reason).map(({ path }) => path),
       ),
   );
+  const isAsked = leftBehind.every(({ reason }) => reason === 'jobignore'); // by the user's own file
   if (groups.length > 0)
-    lines.push(`not sent: ${groups.join(', ')}; name them in --copy-forwards to send them`);
+    lines.push(
+      `not sent: ${groups.join(', ')}${isAsked ? '' : ' (--copy-forwards . PATH... sends such paths too)'}`,
+    );
   if (secrets.length > 0) lines.push(`warning: sends files that look like secrets: ${listText(secrets)}`);
   if (linksOut.length > 0) {
     const links = linksOut.map(({ path, target }) => `${shown(path)} -> ${shown(target)}`);

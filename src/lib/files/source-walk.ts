@@ -55,6 +55,8 @@ export interface WalkOptions {
 
 /** The file that makes a folder a Python virtual environment (PEP 405). */
 const VENV_FILE = 'pyvenv.cfg';
+/** The folder that makes a folder one of results: where a batch keeps its id. */
+const BATCHES_FOLDER = '.batches';
 const TURN_MS = 10;
 const LOOKS_PER_CLOCK = 64;
 
@@ -129,6 +131,11 @@ export class SourceWalk {
         this.leftBehind.push({ path: parent, reason: 'virtual-environment' });
         continue;
       }
+      if (parent !== top && names.includes(BATCHES_FOLDER) && !off.has('results')) {
+        this.found.delete(parent);
+        this.leftBehind.push({ path: parent, reason: 'results' });
+        continue;
+      }
       if (parent !== '' && names.includes(JOB_IGNORE)) await ignore.enter(parent);
       for (const name of names) {
         const path = below(parent, name);
@@ -160,6 +167,8 @@ export class SourceWalk {
       if (name === '__pycache__') off.add('pycache');
       const venvFile = below(below(this.#options.root, one), VENV_FILE);
       if (this.#look(venvFile, false) !== undefined) off.add('virtual-environment');
+      const batches = below(below(this.#options.root, one), BATCHES_FOLDER);
+      if (this.#look(batches, false) !== undefined) off.add('results');
     }
     return off;
   }

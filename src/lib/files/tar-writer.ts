@@ -19,6 +19,8 @@ const NAME_BYTES = 100;
 /** Larger files are read without blocking: a slow disk must not hold up what the machines tell. */
 const READ_AT_ONCE_BYTES = 256 * 1024;
 const OCTAL_LIMIT = 8 ** 11;
+/** Without waiting: a FIFO that has taken a file's place has no writer. */
+const OPEN_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 /** A file is not any more what it was when it was listed. */
 export class SourceChangedError extends Error {
@@ -83,7 +85,7 @@ export async function* writeArchive(root: string, entries: Iterable<SourceEntry>
           closeSync(fd);
         }
       } else {
-        const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW).catch((error: unknown) => {
+        const file = await open(path, OPEN_FLAGS).catch((error: unknown) => {
           throw cannotOpen(error, entry);
         });
         try {
@@ -115,7 +117,7 @@ export async function* writeArchive(root: string, entries: Iterable<SourceEntry>
 
 function openListed(path: Buffer, entry: SourceEntry): number {
   try {
-    return openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+    return openSync(path, OPEN_FLAGS);
   } catch (error) {
     throw cannotOpen(error, entry);
   }

@@ -33,7 +33,15 @@ is_intact() { # name
 }
 
 room() { # says how many KiB are free
-  df -Pk "$S" | { read -r _ && read -r _ _ _ kib _ && echo "room $kib"; }
+  # From the right: a device's name may hold blanks. `... AVAILABLE CAPACITY% MOUNT-POINT`
+  df -Pk "$S" | {
+    read -r _
+    read -r line
+    set -f
+    set -- ${line%%%*}
+    shift $(($# - 2))
+    echo "room $1"
+  }
 }
 
 look() { # lease-suffix id...: says `have ID NAME` or `lack ID`, and what room there is
@@ -46,7 +54,7 @@ look() { # lease-suffix id...: says `have ID NAME` or `lack ID`, and what room t
       if [ -d "$S/$id" ]; then name=$id; fi
     else
       for d in "$S/$id"-*; do
-        case $d in *.*) continue ;; esac # a list, facts or a partial
+        case ${d##*/} in *.*) continue ;; esac # a list, facts or a partial
         if [ -d "$d" ] && is_intact "${d##*/}"; then name=${d##*/}; fi
       done
     fi
@@ -96,18 +104,17 @@ take_over() { # partial
     if [ "$score" -gt "$best" ]; then best=$score base=${l%.list}; fi
   done
   if [ -n "$base" ] && is_intact "$base" && clone "$base"; then
-    only_in "$S/$base.list" "$p/list" >"$p/gone"
-    only_in "$p/list" "$S/$base.list" >"$p/lacking"
-    remove_gone
+    # A list cut short by a full disk would leave old content under the new name.
+    only_in "$S/$base.list" "$p/list" >"$p/gone" && only_in "$p/list" "$S/$base.list" >"$p/lacking" && remove_gone || return
   else
-    cp "$p/list" "$p/lacking"
+    cp "$p/list" "$p/lacking" || return
   fi
-  if [ "$KIND" = trees ]; then take_large; fi
+  if [ "$KIND" = trees ]; then take_large || return; fi
   if [ "$(wc -l <"$p/list")" -eq "$(wc -l <"$p/lacking")" ]; then echo all; else cat "$p/lacking"; fi
 }
 
 only_in() { # list other-list: both sorted, without doubles; not all have comm
-  LC_ALL=C sort -m "$1" "$2" "$2" | LC_ALL=C uniq -u
+  LC_ALL=C sort -m "$1" "$2" "$2" | LC_ALL=C uniq -u # uniq writes, and says whether it could
 }
 
 clone() { # name -> tree/
@@ -129,13 +136,14 @@ remove_gone() {
       d*) ;;
       *) printf '%b\0' "./$path" ;;
     esac
-  done <"$p/gone" | (cd "$p/tree" && xargs -0 rm -f)
+  done <"$p/gone" | (cd "$p/tree" && xargs -0 rm -f) || return
   # Folders from the deepest up; one that only changed its mode is not empty, and stays.
   while IFS= read -r line; do
     path_of "$line"
     case ${line#* } in d*) printf '%s\n' "$path" ;; esac
   done <"$p/gone" | LC_ALL=C sort -r | while IFS= read -r path; do printf '%b\0' "./$path"; done |
     (cd "$p/tree" && xargs -0 rmdir 2>/dev/null)
+  return 0
 }
 
 take_large() { # files of 64 KiB and more, by their content, from any part
@@ -148,8 +156,8 @@ take_large() { # files of 64 KiB and more, by their content, from any part
   while IFS= read -r line; do
     digest=${line%% *}
     if is_large && found=$(LC_ALL=C grep -m 1 -F ":$digest f " "$p/found") && copy_file; then continue; fi
-    printf '%s\n' "$line"
-  done <"$p/lacking" >"$p/still"
+    printf '%s\n' "$line" || return
+  done <"$p/lacking" >"$p/still" || return
   mv "$p/still" "$p/lacking"
 }
 
@@ -199,7 +207,7 @@ is_used() { # name base-folder
   [ -n "$(find "$L" -name "${1%%-*}.*" -mmin -$LEASE_MINUTES 2>/dev/null | head -n 1)" ] && return
   # Jobs run on when their controller is gone and renews no lease, and those with shared inputs need them to the end.
   for request in "$2"/runs/*/*/*/*/request; do
-    if [ ! -e "${request%request}exit" ] && grep -q "\"$1\"" "$request" 2>/dev/null; then return; fi
+    if [ ! -e "${request%request}exit" ] && [ ! -e "${request%request}lost" ] && grep -q "\"$1\"" "$request" 2>/dev/null; then return; fi
   done
   return 1
 }

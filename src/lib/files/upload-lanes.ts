@@ -29,6 +29,8 @@ export interface Upload {
 export const MOST_LANES = 4;
 
 const BLOCK_BYTES = 65_536;
+const RELEASE_PAUSE_MS = 50;
+const RELEASE_TRIES = 40;
 
 /**
  * Sends a stream to a program on a machine, over fewer lanes than asked for where the machine allows fewer channels.
@@ -40,15 +42,15 @@ export async function upload(host: RemoteHost, stream: Upload): ReturnType<typeo
   let opening: Promise<readonly Channel[]> = Promise.resolve([]);
   // The receiver and the lanes open at once: with a round trip of 20 ms each takes 40 to open. So the receiver does not
   // know yet how many there will be, and is told first.
-  const receiving = runWithInput(host, `${receiver(stream)} | ${stream.reader}`, async (first) => {
+  const receiving = runWithInput(host, `${receiver(stream)} | { ${stream.reader}; }`, async (first) => {
     isBegun = true;
     const channels = await opening;
     first.write(`${channels.length + 1}\n`);
-    await feed(
-      stream,
-      first,
-      channels.map(({ stdin }) => stdin),
-    );
+    const others = channels.map(({ stdin }) => stdin);
+    await feed(stream, first, others).catch(async (error: unknown) => {
+      await release(channels, stream); // the receiver may wait for a lane that is gone, and would hold us, too
+      throw error;
+    });
   });
   receiving.catch(() => {}); // awaited below
   opening = openLanes(host, stream);
@@ -58,22 +60,40 @@ export async function upload(host: RemoteHost, stream: Upload): ReturnType<typeo
   } catch (error) {
     if (isBegun || !(error instanceof RemoteError)) throw error;
   } finally {
-    for (const channel of channels) channel.close();
-    await stream.letGo();
+    await release(channels, stream);
   }
   // A machine that allows few channels had none left for the receiver itself.
   return await upload(host, { ...stream, lanes: 1 });
 }
 
+/** Ends lanes. What begins to wait at a pipe only now has to be let go of as well: so again until all have ended. */
+async function release(channels: readonly Channel[], { letGo }: Upload): Promise<void> {
+  let isOver = false;
+  const over = Promise.all(channels.map(({ ended }) => ended)).then(() => {
+    isOver = true;
+  });
+  for (const { stdin } of channels) stdin.end();
+  const pause = () => new Promise((resolve) => setTimeout(resolve, RELEASE_PAUSE_MS));
+  await Promise.race([over, pause()]);
+  for (let tries = 0; !isOver && tries < RELEASE_TRIES; tries++) {
+    await letGo().catch(() => {}); // with the connection gone nobody can
+    await Promise.race([over, pause()]);
+  }
+  for (const channel of channels) channel.close();
+}
+
 /** The lanes besides the first that the machine has room for. */
-async function openLanes(host: RemoteHost, { folder, lanes }: Upload): Promise<readonly Channel[]> {
+async function openLanes(host: RemoteHost, stream: Upload): Promise<readonly Channel[]> {
+  const { folder, lanes } = stream;
   const opened = await Promise.all(
     Array.from({ length: lanes - 1 }, (_, i) => openLane(host, `${folder}/${i + 1}`)),
   );
   // The receiver counts through: what is behind a lane that could not be opened is of no use.
   const gap = opened.indexOf(undefined);
-  for (const channel of opened.slice(gap < 0 ? lanes : gap)) channel?.close();
-  return opened.slice(0, gap < 0 ? lanes : gap).filter((channel) => channel !== undefined);
+  const channels = opened.filter((channel) => channel !== undefined);
+  const useful = gap < 0 ? channels.length : gap;
+  void release(channels.slice(useful), stream);
+  return channels.slice(0, useful);
 }
 
 async function openLane(host: RemoteHost, pipe: string): Promise<Channel | undefined> {
@@ -98,7 +118,7 @@ async function feed({ pieces }: Upload, first: Writable, others: readonly Writab
     const stream = lanes[lane];
     if (stream === undefined) throw new Error('Internal error: no such lane');
     await sending[lane];
-    const sent = write(stream, piece); // the next piece is read meanwhile
+    const sent = writeAll(stream, piece); // the next piece is read meanwhile
     sent.catch(() => {}); // awaited above or below
     sending[lane] = sent;
   }
@@ -106,9 +126,17 @@ async function feed({ pieces }: Upload, first: Writable, others: readonly Writab
   for (const lane of lanes) lane.end();
 }
 
-function write(stream: Writable, piece: Buffer): Promise<void> {
+/** Writes, and settles when that is over: a stream that is gone never calls back a write that was waiting. */
+export function writeAll(stream: Writable, bytes: Buffer): Promise<void> {
   return new Promise((resolve, reject) => {
-    stream.write(piece, (error) => (error ? reject(error) : resolve()));
+    const onClose = () => reject(new Error('the channel is gone'));
+    if (stream.destroyed) return onClose();
+    stream.once('close', onClose);
+    stream.write(bytes, (error) => {
+      stream.off('close', onClose);
+      if (error) reject(error);
+      else resolve();
+    });
   });
 }
 

@@ -97,7 +97,8 @@ export class MachineRunner {
 
   /** Takes over an attempt that an earlier controller started. */
   async adopt(job: Job, found: FoundAttempt, allocation: Allocation): Promise<JobRun> {
-    return await this.#run(job, found.attempt, allocation, found);
+    const { copyBackwards = job.copyBackwards } = found;
+    return await this.#run({ ...job, copyBackwards }, found.attempt, allocation, found);
   }
 
   /** Finds what an earlier controller of the same batch left on this machine. */
@@ -240,6 +241,7 @@ export class MachineRunner {
             batch: batch.id,
             command: job.command,
             tree: tree.id,
+            copyBackwards: job.copyBackwards,
           },
           script: jobScript(job.command, setup),
           back: job.copyBackwards === 'changed' ? 'changed' : job.copyBackwards.length > 0 ? 'named' : 'none',

@@ -35,6 +35,7 @@ export class MachineSession {
   #files: Promise<RequestShell> | undefined;
   #filesBroken: () => boolean = () => false;
   #store: Promise<RequestShell> | undefined;
+  #storeBroken: () => boolean = () => false;
 
   /**
    * Opens a session: makes our folders there and starts the supervisor, all at once.
@@ -82,7 +83,7 @@ export class MachineSession {
 
   /** One of the shells is gone, so the session has to be made anew. */
   get isBroken(): boolean {
-    return this.output.isBroken || this.#filesBroken();
+    return this.output.isBroken || this.#filesBroken() || this.#storeBroken();
   }
 
   /**
@@ -91,14 +92,25 @@ export class MachineSession {
    */
   store(): Promise<RequestShell> {
     if (this.#options.isForOneJob) return Promise.resolve(this.output);
-    this.#store ??= RequestShell.open(this.host, { isOptional: true }).catch(() => this.files());
+    this.#store ??= this.#openStore();
     return this.#store;
+  }
+
+  async #openStore(): Promise<RequestShell> {
+    try {
+      const shell = await RequestShell.open(this.host, { isOptional: true });
+      this.#storeBroken = () => shell.isBroken;
+      return shell;
+    } catch {
+      return await this.files();
+    }
   }
 
   /** Gives the store's channel back, for a machine that has too few: from now on the shell for files serves it too. */
   async mergeStore(): Promise<void> {
     const [store, files] = await Promise.all([this.store(), this.files()]);
     this.#store = Promise.resolve(files);
+    this.#storeBroken = () => false; // it is the files' shell now
     if (store !== files && !this.#options.isForOneJob) store.close();
   }
 

@@ -155,7 +155,9 @@ anything_in() { # folder
 }
 
 # Spares: job folders with a copy of a small source tree in them, made in sets by one cp, so that a job takes one by a
-# rename instead of making its own. A set is $R/.spares/SET/: 0/ to 15/, each `1/started/` and `1/work/`.
+# rename instead of making its own. A set is $R/.spares/TREE.NUMBER.SUPERVISOR/: 0/ to 15/, each `1/started/` and
+# `1/work/`. What an earlier supervisor left may be of any tree and half made.
+if [ -d "$R/.spares" ]; then rm -rf "$R/.spares" || { chmod -R u+w "$R/.spares"; rm -rf "$R/.spares"; }; fi 2>/dev/null
 SPARES=16
 HAS_MAPFILE= # that of bash 4.4, which takes NUL-separated names; without it there are no spares
 if [ "${BASH_VERSINFO[0]}${BASH_VERSINFO[1]}" -ge 44 ]; then HAS_MAPFILE=1; fi
@@ -171,16 +173,16 @@ take_spare() { # tree -> spare: `SET/NUMBER`, empty when none is ready
   [ "$spares_seen" -gt "$SPARES_AFTER" ] || return 0
   if [ "$spares_next" = "$SPARES" ]; then
     if [ "$spares_seen" = $((SPARES_AFTER + 1)) ]; then order_spares; fi
-    [ -d "$R/.spares/$((spares_set + 1))" ] || return 0
+    [ -d "$R/.spares/$spares_tree.$((spares_set + 1)).$$" ] || return 0
     spares_set=$((spares_set + 1)) spares_next=0
     order_spares
   fi
-  spare=$spares_set/$spares_next
+  spare=$spares_tree.$spares_set.$$/$spares_next
   spares_next=$((spares_next + 1))
 }
 
 order_spares() { # the next set, in the background
-  make_spares "$((spares_set + 1))" "$spares_tree" </dev/null >/dev/null 2>&1 &
+  make_spares "$spares_tree.$((spares_set + 1)).$$" "$spares_tree" </dev/null >/dev/null 2>&1 &
 }
 
 make_spares() { # set tree
@@ -467,6 +469,7 @@ compare_listings() { # u|d -> records: those that stand in one listing alone, or
 }
 
 list_changes() { # writes changed and deleted -> flags; false when it cannot, and then -> problem
+  if [ ! -d "$a/work" ]; then mkdir "$a/work"; fi # the job removed its own folder: then all is deleted
   changed=() deleted=() problem=
   if [ -e "$a/before" ]; then
     problem=$(cd "$a/work" && { find_differences && write_lists; } 2>&1) || { problem=${problem%%$'\n'*}; return 1; }
@@ -637,6 +640,8 @@ canceller() {
   set +m
   place "$1" "$2"
   mkdir -p "$a" # its wrapper may not have come so far yet
+  # One that has ended is not cancelled any more: its result counts.
+  if [ -e "$a/exit" ]; then return; fi
   : >"$a/cancelled"
   end_attempt "$3"
 }
