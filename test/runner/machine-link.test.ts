@@ -1,5 +1,6 @@
 /** What a connection that goes and comes back means for running jobs, on real ssh servers. */
-import { readFile, stat, writeFile } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { connectSsh } from '../../src/lib/remote/ssh-host.ts';
@@ -110,6 +111,25 @@ test('a job that ends, and one that is cancelled, while the machine is away', as
   // What could not be handed over is lost to the store, which gives it out again, and never starts by itself.
   expect(await late.ended).toMatchObject({ type: 'lost' });
   await expect(stat(join(host.homeDir, 'late-ran'))).rejects.toThrow('ENOENT');
+});
+
+test('a connection that is cut in the middle of a send: it is sent again, and the job runs once', async () => {
+  if (!hosts.capabilities.powerOff) return; // without namespaces nobody else may end sshd's processes
+  await using far = await open('far');
+  const host = hosts.get('far');
+  await writeFile(far.project('large'), randomBytes(120_000_000));
+  const job = smallJob('sent', 'echo >>~/sent-ran; wc -c <large', { copyForwards: 'working-directory' });
+  const run = await far.start(job);
+  const trees = join(host.homeDir, '.cache/ssh-scheduler/trees');
+  await until(async () => {
+    const [partial] = (await readdir(trees)).filter((name) => name.endsWith('.partial'));
+    return (await stat(join(trees, partial ?? '', 'tree/large'))).size > 0;
+  });
+  await host.exec('pkill -f "^sshd: lab"', { asRoot: true });
+  expect(await run.ended).toEqual({ type: 'exited', exitCode: 0 });
+  expect(await far.read('sent.out')).toBe('120000000\n');
+  expect(await readFile(join(host.homeDir, 'sent-ran'), 'utf8')).toBe('\n');
+  expect(far.events.some(({ type }) => type === 'machine:back')).toBe(true);
 });
 
 test('a machine that booted meanwhile has lost its jobs', async () => {
