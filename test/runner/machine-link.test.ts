@@ -13,6 +13,7 @@ let hosts: TestHosts;
 beforeAll(async () => {
   hosts = await TestHosts.start([
     { name: 'far', bashrc: 'export FROM_BASHRC="of far"\necho noise from a start file\n' },
+    { name: 'narrow', sshd: ['MaxSessions 4'] },
     { name: 'little', ...((await limitedDisk()) && { diskMiB: 8 }) },
   ]);
 });
@@ -111,6 +112,20 @@ test('a job that ends, and one that is cancelled, while the machine is away', as
   // What could not be handed over is lost to the store, which gives it out again, and never starts by itself.
   expect(await late.ended).toMatchObject({ type: 'lost' });
   await expect(stat(join(host.homeDir, 'late-ran'))).rejects.toThrow('ENOENT');
+});
+
+test('a machine that allows four programs at a time gets files while results come home', async () => {
+  await using narrow = await open('narrow');
+  for (const name of ['one', 'two', 'three']) {
+    await writeFile(narrow.project(name), randomBytes(100_000)); // too much for a request: it takes a channel
+    const job = smallJob(name, `wc -c <${name}; echo x >made`, {
+      copyForwards: [name],
+      copyBackwards: 'changed',
+    });
+    expect(await narrow.run(job)).toEqual({ type: 'exited', exitCode: 0 });
+    expect(await narrow.read(`${name}.out`)).toBe('100000\n');
+    expect(await narrow.read(`${name}/made`)).toBe('x\n');
+  }
 });
 
 test('a connection that is cut in the middle of a send: it is sent again, and the job runs once', async () => {

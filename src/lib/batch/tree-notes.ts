@@ -1,5 +1,6 @@
 /** What people are told of a batch's source trees before it starts, a line each. */
 import type { Job } from '../domain/job.ts';
+import { fromBytePath } from '../files/byte-path.ts';
 import { largestFolders } from '../files/largest-folders.ts';
 import type { SourceTree } from '../files/source-part.ts';
 import type { SourceTrees } from '../files/source-trees.ts';
@@ -42,7 +43,7 @@ export async function copiesText(jobs: readonly Job[], trees: SourceTrees): Prom
     1,
   );
   if (most === undefined) return undefined;
-  const path = visibleText(Buffer.from(most.path, 'latin1').toString('utf8'));
+  const path = visibleText(fromBytePath(most.path));
   return (
     `hint: each job gets its own copy of ${formatBytes(bytes)}; ` +
     `--share-forwards ${path} would link ${formatBytes(most.bytes)} of it into every job instead`

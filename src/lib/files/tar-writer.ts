@@ -9,6 +9,7 @@ import { createHash } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readSync, type Stats } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { visibleText } from '../util/terminal-text.ts';
+import { fromBytePath } from './byte-path.ts';
 import type { SourceEntry } from './source-part.ts';
 
 /** The archive comes in pieces of exactly so many bytes, all but the last. */
@@ -25,7 +26,7 @@ const OPEN_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBL
 /** A file is not any more what it was when it was listed. */
 export class SourceChangedError extends Error {
   constructor(path: string, how: string) {
-    const name = visibleText(Buffer.from(path, 'latin1').toString('utf8'));
+    const name = visibleText(fromBytePath(path));
     super(`${name} ${how} since the batch started: run it again when it stays as it is`);
     this.name = 'SourceChangedError';
   }

@@ -1,5 +1,6 @@
 /** The source parts of one machine: brings what a job's tree is made of there, each part once, however many jobs wait. */
 import type { SchedulerEvent } from '../domain/events.ts';
+import { fromBytePath } from '../files/byte-path.ts';
 import { largestFolders } from '../files/largest-folders.ts';
 import { type PartStore, type PartThere, pruneStores, sendParts } from '../files/send.ts';
 import type { SourceEntry, SourcePart, SourceTree } from '../files/source-part.ts';
@@ -112,11 +113,16 @@ export class PartsThere {
     parts: readonly SourcePart[],
   ): Promise<ReadonlyMap<string, PartThere>> {
     const { base, leases, leaseSuffix } = session.folders;
-    const shell = await session.store();
     const store = { kind, folder: session.folders[kind], leases, leaseSuffix };
     const onLacking = (_part: SourcePart, lacking: readonly SourceEntry[]) =>
       this.#tellLacking(tree, lacking);
-    const there = await sendParts(session.host, shell, store, parts, { onLacking });
+    const send = async () => sendParts(session.host, await session.store(), store, parts, { onLacking });
+    const there = await send().catch(async (error: Error) => {
+      if (!error.message.includes('MaxSessions')) throw error;
+      await session.mergeStore(); // leaves room for the send's own channel
+      return await send();
+    });
+    const shell = await session.store();
     if ([...there.values()].some((part) => part.newBytes > 0)) {
       await pruneStores(shell, base, leases, this.#options.cacheLimitBytes);
     }
@@ -136,7 +142,7 @@ export class PartsThere {
       newFiles: files.length,
       newBytes,
       largest: largestFolders(files, LARGEST_TOLD).map(({ path, bytes }) => ({
-        path: Buffer.from(path, 'latin1').toString('utf8'),
+        path: fromBytePath(path),
         bytes,
       })),
     });
