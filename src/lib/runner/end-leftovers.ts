@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { RemoteError } from '../domain/errors.ts';
 import type { MachineName } from '../domain/machine.ts';
 import type { RemoteHost } from '../remote/remote-host.ts';
-import { shellQuote } from '../util/shell-quote.ts';
+import { removeAttempts } from './job-folder.ts';
 import { MachineSession, type SessionOptions } from './machine-session.ts';
 import type { AttemptPlace } from './supervisor.ts';
 
@@ -102,13 +102,8 @@ export async function endLeftovers(
           `${waiting.size} jobs did not end within ${END_WITHIN_MS / 1000} s`,
         );
       }
-      const list = (paths: readonly string[]) => paths.map(shellQuote).join(' ');
-      const folders = list(places.map((place) => `${place.folder}/${place.number}`));
-      const parents = list(places.map((place) => place.folder));
       // The batch's own folder stays: its next run works in it.
-      await opened.output.run(
-        `(cd ${shellQuote(opened.folders.runs)} && { rm -rf ${folders} || { chmod -R u+w ${folders}; rm -rf ${folders}; }; rmdir ${parents}; } 2>/dev/null)`,
-      );
+      await opened.output.run(removeAttempts(opened.folders.runs, places));
     } finally {
       await opened.close();
     }

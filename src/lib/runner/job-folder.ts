@@ -1,5 +1,7 @@
 /** Names of things on a machine that come from names of ours. */
 import { createHash } from 'node:crypto';
+import { shellQuote } from '../util/shell-quote.ts';
+import type { AttemptPlace } from './supervisor.ts';
 
 const FOLDER_NAME_LIMIT = 180;
 
@@ -22,4 +24,13 @@ export function jobFolder(jobName: string): string {
 /** A short key for a machine's identity, for a folder name. */
 export function machineKey(identity: string): string {
   return createHash('sha256').update(identity).digest('hex').slice(0, 16);
+}
+
+/** Shell text that removes attempts below a batch's folder of runs, and with its last attempt a job's folder. */
+export function removeAttempts(runs: string, places: readonly AttemptPlace[]): string {
+  const list = (paths: readonly string[]) => [...new Set(paths)].map(shellQuote).join(' ');
+  const folders = list(places.map((place) => `${place.folder}/${place.number}`));
+  const parents = list(places.map((place) => place.folder));
+  // A job may leave read-only folders behind (package caches do).
+  return `(cd ${shellQuote(runs)} && { rm -rf ${folders} || { chmod -R u+w ${folders}; rm -rf ${folders}; }; rmdir ${parents}; } 2>/dev/null)`;
 }

@@ -14,7 +14,7 @@ import type { Attempt, Job, JobOutcome } from '../domain/job.ts';
 import type { RunningAttempt } from '../domain/ports.ts';
 import { type FetchResult, fetchFiles } from '../files/fetch.ts';
 import type { EventStream } from '../util/event-stream.ts';
-import { shellQuote } from '../util/shell-quote.ts';
+import { removeAttempts } from './job-folder.ts';
 import type { MachineLink } from './machine-link.ts';
 import type { OutputReader } from './output-reader.ts';
 import type { TreeThere } from './parts-there.ts';
@@ -341,13 +341,7 @@ export class FolderRemover {
   async #remove(places: readonly AttemptPlace[]): Promise<void> {
     await this.#link.retrying(async (session) => {
       const files = await session.files();
-      const list = (paths: readonly string[]) => [...new Set(paths)].map(shellQuote).join(' ');
-      const folders = list(places.map((place) => `${place.folder}/${place.number}`));
-      const parents = list(places.map((place) => place.folder));
-      await files.run(
-        // A job may leave read-only folders behind (package caches do).
-        `(cd ${shellQuote(session.folders.runs)} && { rm -rf ${folders} || { chmod -R u+w ${folders}; rm -rf ${folders}; }; rmdir ${parents}; } 2>/dev/null)`,
-      );
+      await files.run(removeAttempts(session.folders.runs, places));
     });
   }
 }
