@@ -173,3 +173,92 @@ test('countFits is the number that allocate then places', () => {
     ),
   );
 });
+
+test('adopted jobs are charged whatever is free, and any order of allocate, adopt and release ends at the start', () => {
+  const adopted = fc.record({ adopt: anyRequest, gpuIndexes: fc.array(fc.nat(9), { maxLength: 4 }) });
+  const steps = fc.array(fc.oneof(anyStep, adopted), { maxLength: 30 });
+  fc.assert(
+    fc.property(
+      anyMachine,
+      steps,
+      anyRequest,
+      placements,
+      fc.infiniteStream(fc.nat(1000)),
+      (start, played, asked, placement, order) => {
+        const resources = new VirtualResources(start, { placement, maxJobs: 6 });
+        const fresh = new VirtualResources(start, { placement, maxJobs: 6 });
+        const held: Allocation[] = [];
+        for (const step of played) {
+          if (typeof step === 'object' && 'adopt' in step) {
+            const ticket = resources.adopt(step.adopt, step.gpuIndexes);
+            const there = start.gpus
+              .map(({ index }) => index)
+              .filter((index) => step.gpuIndexes.includes(index));
+            expect(ticket.gpus).toEqual(there.sort((a, b) => a - b));
+            held.push(ticket);
+          } else held.push(...play(resources, [step], () => undefined));
+          if (typeof step === 'number') {
+            const [ticket] = held.splice(step % Math.max(1, held.length), 1);
+            if (ticket !== undefined) resources.release(ticket);
+          }
+          expectCountedRight(resources, start, held);
+          expectRefusedRight(resources, held, asked);
+          expect(resources.canEverFit(asked)).toBe(fresh.canEverFit(asked));
+        }
+        while (held.length > 0) {
+          const [ticket] = held.splice((order.next().value ?? 0) % held.length, 1);
+          if (ticket !== undefined) resources.release(ticket);
+        }
+        expect(resources.available).toEqual(fresh.available);
+        expect(resources.jobs).toBe(0);
+        expect(resources.score(asked)).toBe(fresh.score(asked));
+        expect(resources.explain(asked)).toEqual(fresh.explain(asked));
+      },
+    ),
+    { numRuns: 1000 },
+  );
+});
+
+/** What is free is the start minus every ticket, below 0 too. */
+function expectCountedRight(
+  resources: VirtualResources,
+  start: AvailableResources,
+  held: readonly Allocation[],
+): void {
+  const requests = held.map(({ request }) => request);
+  const now = resources.available;
+  expect(resources.jobs).toBe(held.length);
+  expect(now.memoryFreeMiB).toBe(start.memoryFreeMiB - sum(requests.map((r) => r.memoryMiB)));
+  expect(units(now.cpuCoresInUse)).toBe(
+    units(start.cpuCoresInUse) + sum(requests.map((r) => units(r.cpuCores))),
+  );
+  // A job that reserves the machine names GPUs that it is not charged for.
+  if (requests.some((r) => r.reserveMachine)) return;
+  for (const gpu of now.gpus) {
+    const on = held.filter((t) => t.gpus.includes(gpu.index) && t.request.gpus > 0).map((t) => t.request);
+    const before = start.gpus.find(({ index }) => index === gpu.index);
+    expect(gpu.memoryFreeMiB).toBe((before?.memoryFreeMiB ?? 0) - sum(on.map((r) => r.gpuMemoryMiB)));
+    expect(units(gpu.utilizationInUse)).toBe(
+      units(before?.utilizationInUse ?? 0) + sum(on.map((r) => units(r.gpuUtilization))),
+    );
+  }
+}
+
+/** What is said about a request now agrees with itself and with the tickets, also on a machine that is overbooked. */
+function expectRefusedRight(
+  resources: VirtualResources,
+  held: readonly Allocation[],
+  asked: ResourceRequest,
+): void {
+  const now = resources.available;
+  const fits = resources.score(asked) !== -Infinity;
+  const short = resources.explain(asked);
+  expect(short.length === 0).toBe(fits);
+  for (const { available } of short) expect(available).toBeGreaterThanOrEqual(0);
+  expect(resources.countFits(asked) > 0).toBe(fits);
+  expect(resources.available).toEqual(now);
+  const isReserved = held.some((t) => t.request.reserveMachine);
+  const mustNot = isReserved || held.length >= 6 || asked.memoryMiB > now.memoryFreeMiB;
+  if (mustNot) expect(fits).toBe(false);
+  if (!fits) expect(() => resources.allocate(asked)).toThrow('not enough resources');
+}

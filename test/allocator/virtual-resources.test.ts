@@ -192,6 +192,69 @@ describe('tickets', () => {
   });
 });
 
+describe('adopted jobs', () => {
+  test('are charged beyond what is free, and given back exactly', () => {
+    const resources = new VirtualResources(machine(2), { maxJobs: 1 });
+    const before = resources.available;
+    const running = request({
+      memoryMiB: 20_000,
+      cpuCores: 7,
+      gpus: 2,
+      gpuMemoryMiB: 5000,
+      gpuUtilization: 0.7,
+    });
+    const tickets = [resources.adopt(running, [0, 1]), resources.adopt(running, [1, 0])];
+    expect(tickets.map(({ gpus }) => gpus)).toEqual([
+      [0, 1],
+      [0, 1],
+    ]);
+    expect(resources.jobs).toBe(2);
+    expect(resources.memoryFreeMiB).toBe(-8000);
+    expect(messages(resources, request({ memoryMiB: 100, gpus: 1, gpuMemoryMiB: 100 }))).toEqual([
+      'the limit of 1 job at once is reached',
+      '0 MiB of memory is free, 100 MiB was requested',
+      '14 of 8 cores in use, 0 more requested, the total must stay below 12',
+      'GPU 0 has 0 MiB free, 100 MiB was requested',
+      'GPU 0 is at utilization 1.4, 0 more was requested, the total must stay below 1.2',
+      'GPU 1 has 0 MiB free, 100 MiB was requested',
+      'GPU 1 is at utilization 1.4, 0 more was requested, the total must stay below 1.2',
+    ]);
+    expect(resources.canEverFit(running)).toBe(true);
+    for (const ticket of tickets) resources.release(ticket);
+    expect(resources.available).toEqual(before);
+  });
+
+  test('hold exactly the GPUs that they run on, without those that are gone', () => {
+    const resources = new VirtualResources(machine(3));
+    const ticket = resources.adopt(request({ gpus: 2, gpuMemoryMiB: 3000 }), [7, 2]);
+    expect(ticket.gpus).toEqual([2]);
+    expect(resources.available.gpus.map(({ memoryFreeMiB }) => memoryFreeMiB)).toEqual([8000, 8000, 5000]);
+  });
+
+  test('keep a reservation until the last of them ends', () => {
+    const resources = new VirtualResources(machine(1));
+    const alone = request({ gpus: 1, reserveGpu: true });
+    const [first, second] = [resources.adopt(alone, [0]), resources.adopt(alone, [0])];
+    resources.release(first);
+    expect(messages(resources, request({ gpus: 1 }))).toEqual(['GPU 0 is reserved by another job']);
+    resources.release(second);
+    expect(resources.score(request({ gpus: 1 }))).toBe(0);
+
+    const wholeMachine = request({ reserveMachine: true });
+    const [third, fourth] = [resources.adopt(wholeMachine, [0]), resources.adopt(wholeMachine, [])];
+    const beside = resources.adopt(request(), []);
+    resources.release(fourth);
+    expect(messages(resources, request())).toEqual(['the machine is reserved by another job']);
+    resources.release(third);
+    expect(resources.score(request())).toBe(0);
+    expect(messages(resources, wholeMachine)).toEqual([
+      'the machine runs 1 job, it was requested for one alone',
+    ]);
+    resources.release(beside);
+    expect(resources.score(wholeMachine)).toBe(0);
+  });
+});
+
 describe('explain', () => {
   test('names every resource that is short, with amounts', () => {
     const gpus = [

@@ -1,5 +1,7 @@
 // The probe script run for real in every shell there is here, and the reading of whole answers.
 import { spawn, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { availableParallelism, hostname, tmpdir, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -8,6 +10,9 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { isProbeComplete, ProbeError, parseProbe, probeScript } from '../../src/lib/machine/probe.ts';
 
 const nonce = 'n0nce12345678';
+// Other tests on this machine have batches of their own.
+const batch = randomBytes(6).toString('hex');
+const otherBatch = randomBytes(6).toString('hex');
 // sh and bash are wherever jobs can run; the others are used where they are installed.
 const shells = [['sh'], ['bash'], ['dash'], ['busybox', 'sh']].filter(
   ([program = '', ...args]) => spawnSync(program, [...args, '-c', 'exit 0']).status === 0,
@@ -28,6 +33,7 @@ function write(path: string, content: string, mode = 0o644): void {
 interface Run {
   readonly shell?: readonly string[];
   readonly gpuTimeoutMs?: number;
+  readonly ownBatch?: string;
   readonly fileRoot?: string;
   readonly env?: NodeJS.ProcessEnv;
 }
@@ -132,6 +138,57 @@ esac
     });
   });
 
+  test('processes with the mark of a batch are told of, and only these', async () => {
+    write('bin/nvidia-smi', gpuOf('GPU-a, 1234, 12'), 0o755);
+    await using own = await burner(`${batch}/a/1`);
+    await using _ofAnother = await burner(`${otherBatch}/a/1`);
+    const output = await run({ shell, ownBatch: batch });
+    for (const name of ['own-before', 'own-after']) {
+      expect(sectionOf(output, name)).toMatch(new RegExp(`^${own.pid} \\d+ \\d+ \\d+$`));
+    }
+    // The shares of kinds are new in 5.5.
+    expect(sectionOf(output, 'own-memory')).toMatch(
+      new RegExp(`^(/proc/${own.pid}/(smaps_rollup:Pss_|status:)\\w+:\\s+\\d+ kB\\n?){2,3}$`),
+    );
+    expect(sectionOf(output, 'gpu-processes')).toBe('GPU-a, 1234, 12');
+    expect(parseProbe(output, { takenAt: 7, nonce }).warnings).toEqual([]);
+  });
+
+  test('without a batch nothing is looked for', async () => {
+    write('bin/nvidia-smi', gpuOf('GPU-a, 1234, 12'), 0o755);
+    await using _own = await burner(`${batch}/a/1`);
+    expect(await run({ shell })).not.toMatch(/@@\w+ (own-|gpu-processes)/);
+    expect(readFileSync(join(folder, 'asked'), 'utf8')).not.toContain('compute-apps');
+  });
+
+  test('kernels that tell no shares tell what is resident', async () => {
+    containerTree({ controllers: '', root: '/', point: '/none', type: 'cgroup2 cgroup2 rw' });
+    write('proc/10/environ', `A=1\0SSH_SCHEDULER_ATTEMPT=${batch}/a/1\0B=2\0`);
+    write('proc/11/environ', `A=SSH_SCHEDULER_ATTEMPT=${batch}/a/1\0`);
+    write('proc/12/environ', `SSH_SCHEDULER_ATTEMPT=${otherBatch}/a/1\0`);
+    for (const pid of [10, 11, 12]) {
+      const fields = `S 1 10 10 0 -1 4194560 99 0 0 0 ${pid} 4 0 0 20 0 1 0 777 1000 50 18446744073709551615 1`;
+      write(`proc/${pid}/stat`, `${pid} (a) b (1 2 3) ${fields}\n`);
+      write(`proc/${pid}/smaps_rollup`, 'Rss: 9 kB\nPss: 5 kB\n');
+      write(`proc/${pid}/status`, 'Name:\tx\nVmRSS:\t 9000 kB\nRssAnon:\t 4096 kB\nRssShmem:\t 1024 kB\n');
+    }
+    const output = await run({ shell, ownBatch: batch, fileRoot: folder });
+    expect(sectionOf(output, 'own-after')).toBe('10 10 4 777');
+    expect(parseProbe(output, { takenAt: 7, nonce }).ownUse).toEqual({ cpuCores: 0, memoryMiB: 5, gpus: [] });
+  });
+
+  test('an nvidia-smi that hangs when asked for processes is given up, its GPUs are not', async () => {
+    write('bin/nvidia-smi', gpuOf('', 'exec sleep 60'), 0o755);
+    await using own = await burner(`${batch}/a/1`);
+    const machine = await probe({ shell, ownBatch: batch, gpuTimeoutMs: 1000 });
+    expect(own.pid).toBeGreaterThan(0);
+    expect(machine.gpus).toHaveLength(1);
+    expect(machine.ownUse?.gpus).toEqual([]);
+    expect(machine.warnings).toEqual([
+      expect.stringMatching(/counts as others' \(nvidia-smi exited 1\d\d\)/),
+    ]);
+  });
+
   test('a login manager that kills is warned about', async () => {
     containerTree({ controllers: '', root: '/', point: '/none', type: 'cgroup2 cgroup2 rw' });
     write('etc/systemd/logind.conf.d/kill.conf', '[Login]\nKillUserProcesses=yes\nKillExcludeUsers=\n');
@@ -216,7 +273,9 @@ describe('reading whole answers', () => {
   });
 });
 
-test('a nonce or root that could be read as shell is refused', () => {
+test('a nonce, root or batch that could be read as shell is refused', () => {
+  expect(() => probeScript({ nonce, ownBatch: '$(reboot)' })).toThrow('Internal error');
+  expect(() => probeScript({ nonce, ownBatch: '' })).toThrow('Internal error');
   expect(() => probeScript({ nonce: '$(reboot)' })).toThrow('Internal error');
   expect(() => probeScript({ nonce, fileRoot: '/a b' })).toThrow('Internal error');
 });
@@ -227,6 +286,40 @@ function fixture(name: string): string {
 
 function whole(name: string): string {
   return readFileSync(fixture(`whole/${name}`), 'utf8');
+}
+
+/** The lines of one section. */
+function sectionOf(output: string, name: string): string | undefined {
+  return new RegExp(`\\n@@${nonce} ${name}\\n([^@]*)`).exec(output)?.[1]?.trim();
+}
+
+/** An nvidia-smi with one GPU and the processes on it, which takes note of how it was asked. */
+function gpuOf(processes: string, beforeProcesses = ''): string {
+  return `#!/bin/sh
+echo "$*" >>${folder}/asked
+case $1 in
+  *compute-apps*) ${beforeProcesses}
+    printf '%s\\n' '${processes}' ;;
+  *) echo '0, GPU-a, NVIDIA A10, 8192 MiB, 4096 MiB, 0 %, Disabled' ;;
+esac
+`;
+}
+
+/** A process that burns a core and bears a mark. */
+async function burner(mark: string): Promise<AsyncDisposable & { readonly pid: number }> {
+  const child = spawn('sh', ['-c', 'echo up; while :; do :; done'], {
+    env: { ...process.env, SSH_SCHEDULER_ATTEMPT: mark },
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  const exited = once(child, 'exit');
+  await once(child.stdout, 'data');
+  return {
+    pid: child.pid ?? 0,
+    async [Symbol.asyncDispose]() {
+      child.kill('SIGKILL');
+      await exited;
+    },
+  };
 }
 
 /** The parts of /proc that tell of control groups; the rest is this machine's own. */

@@ -9,12 +9,14 @@ import * as shortfall from './shortfall.ts';
 /** What is written about one GPU; the machine's `VirtualResources` alone changes it. */
 export interface GpuLedger {
   readonly index: number;
+  /** Below 0 when adopted jobs hold more than there was. */
   memoryFreeMiB: number;
   /** Others' and ours, 1/10000. */
   utilization: number;
   /** Jobs of ours on it. */
   jobs: number;
-  reserved: boolean;
+  /** Jobs of ours that have it alone: more than one only when they were adopted. */
+  reservations: number;
   /** The number of the choice that picked it last. */
   pickedIn: number;
 }
@@ -33,7 +35,7 @@ export function toGpuLedgers(gpus: readonly AvailableGpu[]): GpuLedger[] {
       memoryFreeMiB: wholeDown(gpu.memoryFreeMiB),
       utilization: unitsUp(gpu.utilizationInUse),
       jobs: 0,
-      reserved: false,
+      reservations: 0,
       pickedIn: 0,
     };
   });
@@ -49,7 +51,7 @@ export function toGpuLedgers(gpus: readonly AvailableGpu[]): GpuLedger[] {
 /** Whether one more job of a demand can have this GPU now. */
 export function fitsGpu(gpu: GpuLedger, demand: Demand): boolean {
   return (
-    !gpu.reserved &&
+    gpu.reservations === 0 &&
     demand.gpuMemoryMiB <= gpu.memoryFreeMiB &&
     utilizationIsWithinLimit(gpu.utilization + demand.gpuUtilization) &&
     !(demand.reserveGpu && gpu.jobs > 0)
@@ -59,10 +61,10 @@ export function fitsGpu(gpu: GpuLedger, demand: Demand): boolean {
 /** Why one GPU does not do; empty when it does. */
 export function shortfallsOfGpu(gpu: GpuLedger, demand: Demand): Shortfall[] {
   const short: Shortfall[] = [];
-  if (gpu.reserved) short.push(shortfall.ofReservedGpu(gpu.index));
+  if (gpu.reservations > 0) short.push(shortfall.ofReservedGpu(gpu.index));
   else if (demand.reserveGpu && gpu.jobs > 0) short.push(shortfall.ofEmptyGpu(gpu.index, gpu.jobs));
   if (demand.gpuMemoryMiB > gpu.memoryFreeMiB) {
-    short.push(shortfall.ofGpuMemory(gpu.index, demand.gpuMemoryMiB, gpu.memoryFreeMiB));
+    short.push(shortfall.ofGpuMemory(gpu.index, demand.gpuMemoryMiB, Math.max(0, gpu.memoryFreeMiB)));
   }
   if (!utilizationIsWithinLimit(gpu.utilization + demand.gpuUtilization)) {
     short.push(shortfall.ofGpuUtilization(gpu.index, demand.gpuUtilization, gpu.utilization));

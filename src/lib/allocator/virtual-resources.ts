@@ -40,7 +40,8 @@ export class VirtualResources {
   readonly #held = new Map<Allocation, readonly GpuLedger[]>();
   #cpuInUse: number;
   #memoryFreeMiB: number;
-  #machineReserved = false;
+  /** Jobs of ours that have the machine alone: more than one only when they were adopted. */
+  #machineReservations = 0;
   #jobs = 0;
   #choice = 0;
   #nextId = 1;
@@ -65,12 +66,15 @@ export class VirtualResources {
     return this.#jobs;
   }
 
-  /** Main memory that no ticket holds. */
+  /** Main memory that no ticket holds; below 0 when adopted jobs hold more than there was. */
   get memoryFreeMiB(): number {
     return this.#memoryFreeMiB;
   }
 
-  /** What is free now; `cpuCoresInUse` and `utilizationInUse` are others' use and what our jobs hold. */
+  /**
+   * What is free now; `cpuCoresInUse` and `utilizationInUse` are others' use and what our jobs hold. Free amounts are below
+   * 0 when adopted jobs hold more than there was.
+   */
   get available(): AvailableResources {
     return {
       cpuCores: fromUnits(this.#cpuCores),
@@ -99,11 +103,19 @@ export class VirtualResources {
     if (this.#choose(demand) === -Infinity) {
       throw new InsufficientResourcesError(request, this.explain(request));
     }
-    const charged = this.#charge(demand);
-    const named = demand.reserveMachine ? this.#gpus : charged;
-    const ticket: Allocation = { id: this.#nextId++, request, gpus: named.map((gpu) => gpu.index) };
-    this.#held.set(ticket, charged);
-    return ticket;
+    const charged = this.#chargeChosen(demand);
+    return this.#ticket(request, demand.reserveMachine ? this.#gpus : charged, charged);
+  }
+
+  /**
+   * Takes what a job holds that runs here already, whatever is free, on the GPUs with these indexes. Indexes that this
+   * machine does not have are left out.
+   * @throws SchedulerError when the request itself is wrong.
+   */
+  adopt(request: ResourceRequest, gpuIndexes: readonly number[]): Allocation {
+    const charged = this.#gpus.filter(({ index }) => gpuIndexes.includes(index));
+    this.#charge(demandOf(request), charged);
+    return this.#ticket(request, charged, charged);
   }
 
   /** Gives back all that a ticket holds, in any order. @throws SchedulerError when it is not held here (any more). */
@@ -123,10 +135,10 @@ export class VirtualResources {
     const demand = demandOf(request);
     const short: Shortfall[] = [];
     if (this.#jobs >= this.#maxJobs) short.push(shortfall.ofJobs(this.#maxJobs));
-    if (this.#machineReserved) short.push(shortfall.ofReservedMachine());
+    if (this.#machineReservations > 0) short.push(shortfall.ofReservedMachine());
     else if (demand.reserveMachine && this.#jobs > 0) short.push(shortfall.ofEmptyMachine(this.#jobs));
     if (demand.memoryMiB > this.#memoryFreeMiB) {
-      short.push(shortfall.ofMemory(demand.memoryMiB, this.#memoryFreeMiB));
+      short.push(shortfall.ofMemory(demand.memoryMiB, Math.max(0, this.#memoryFreeMiB)));
     }
     if (!coresAreWithinLimit(this.#cpuInUse + demand.cpu, this.#cpuCores)) {
       short.push(shortfall.ofCores(demand.cpu, this.#cpuInUse, this.#cpuCores));
@@ -157,7 +169,7 @@ export class VirtualResources {
     const demand = demandOf(request);
     const placed: (readonly GpuLedger[])[] = [];
     while (placed.length < COUNT_LIMIT && this.#choose(demand) !== -Infinity)
-      placed.push(this.#charge(demand));
+      placed.push(this.#chargeChosen(demand));
     for (const charged of placed) this.#discharge(demand, charged);
     return placed.length;
   }
@@ -172,7 +184,7 @@ export class VirtualResources {
     this.#choice++;
     const cpuInUse = this.#cpuInUse + demand.cpu;
     if (
-      this.#machineReserved ||
+      this.#machineReservations > 0 ||
       demand.memoryMiB > this.#memoryFreeMiB ||
       this.#jobs >= this.#maxJobs ||
       (demand.reserveMachine && this.#jobs > 0) ||
@@ -208,20 +220,30 @@ export class VirtualResources {
     return best;
   }
 
+  #ticket(request: ResourceRequest, named: readonly GpuLedger[], charged: readonly GpuLedger[]): Allocation {
+    const ticket: Allocation = { id: this.#nextId++, request, gpus: named.map((gpu) => gpu.index) };
+    this.#held.set(ticket, charged);
+    return ticket;
+  }
+
   /** Books the demand on the GPUs that `#choose` has just picked, and returns them, ascending. */
-  #charge(demand: Demand): readonly GpuLedger[] {
-    const charged = demand.gpus === 0 ? NO_GPUS : this.#gpus.filter((gpu) => gpu.pickedIn === this.#choice);
-    for (const gpu of charged) {
+  #chargeChosen(demand: Demand): readonly GpuLedger[] {
+    const chosen = demand.gpus === 0 ? NO_GPUS : this.#gpus.filter((gpu) => gpu.pickedIn === this.#choice);
+    this.#charge(demand, chosen);
+    return chosen;
+  }
+
+  #charge(demand: Demand, gpus: readonly GpuLedger[]): void {
+    for (const gpu of gpus) {
       gpu.memoryFreeMiB -= demand.gpuMemoryMiB;
       gpu.utilization += demand.gpuUtilization;
       gpu.jobs++;
-      gpu.reserved = demand.reserveGpu;
+      if (demand.reserveGpu) gpu.reservations++;
     }
     this.#memoryFreeMiB -= demand.memoryMiB;
     this.#cpuInUse += demand.cpu;
-    this.#machineReserved = demand.reserveMachine;
+    if (demand.reserveMachine) this.#machineReservations++;
     this.#jobs++;
-    return charged;
   }
 
   #discharge(demand: Demand, charged: readonly GpuLedger[]): void {
@@ -229,11 +251,11 @@ export class VirtualResources {
       gpu.memoryFreeMiB += demand.gpuMemoryMiB;
       gpu.utilization -= demand.gpuUtilization;
       gpu.jobs--;
-      gpu.reserved = false; // a GPU that was reserved had this job alone
+      if (demand.reserveGpu) gpu.reservations--;
     }
     this.#memoryFreeMiB += demand.memoryMiB;
     this.#cpuInUse -= demand.cpu;
-    this.#machineReserved = false; // as with the GPU
+    if (demand.reserveMachine) this.#machineReservations--;
     this.#jobs--;
   }
 }

@@ -38,6 +38,17 @@ export interface MachineSnapshot {
   /** What new programs can have without swapping (`available` of free(1)), or the cgroup's rest where lower. */
   readonly memoryFreeMiB: number;
   readonly gpus: readonly GpuSnapshot[];
+  /** What the processes of this batch's own jobs use of all that; absent when it was not asked for. */
+  readonly ownUse?: OwnUse;
   /** Things a person should know, e.g. a driver failure or `KillUserProcesses`. One line each. */
   readonly warnings: readonly string[];
+}
+
+/** What some processes use of a machine. */
+export interface OwnUse {
+  /** Cores that they kept busy over the probe's short interval. */
+  readonly cpuCores: number;
+  readonly memoryMiB: number;
+  /** `isAlone`: no other process was seen on that GPU, so its utilization is theirs. */
+  readonly gpus: readonly { readonly index: number; readonly memoryMiB: number; readonly isAlone: boolean }[];
 }

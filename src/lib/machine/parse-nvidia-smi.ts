@@ -1,10 +1,11 @@
-/** Reads the rows of `nvidia-smi --query-gpu=... --format=csv,noheader`. */
+/** Reads the rows of `nvidia-smi --query-gpu=...` and of `nvidia-smi --query-compute-apps=...`, both csv without a header. */
 import type { GpuSnapshot } from '../domain/machine.ts';
 import { cutToWidth, visibleText } from '../util/terminal-text.ts';
 import { machineNumber } from './machine-number.ts';
 
 const HIGHEST_INDEX = 1023;
 const MOST_MIB = 2 ** 30;
+const HIGHEST_PID = 2 ** 22; // proc(5), pid_max
 const SHOWN_COLUMNS = 100;
 // Old drivers print MB and mean MiB.
 const MIB_PER_UNIT: Readonly<Record<string, number>> = {
@@ -49,6 +50,30 @@ export function parseNvidiaSmi(lines: readonly string[], status: string): Parsed
     gpus: [...gpus.values()].sort((a, b) => a.index - b.index),
     warnings: warning === undefined ? [] : [warning],
   };
+}
+
+/** One process on one GPU. */
+export interface GpuProcess {
+  readonly gpuUuid: string;
+  /** Absent when the driver does not say. */
+  readonly pid?: number;
+  /** 0 where the driver does not say. */
+  readonly memoryMiB: number;
+}
+
+/**
+ * Reads rows of gpu_uuid, pid and used_memory; what is no such row, as `No running processes found`, is no process:
+ *
+ *     GPU-5cf9a3ea-..., 4711, 1234
+ *     GPU-5cf9a3ea-..., 4712, [N/A]
+ */
+export function parseGpuProcesses(lines: readonly string[]): readonly GpuProcess[] {
+  return lines.flatMap((line) => {
+    const [gpuUuid = '', pidText = '', memoryText, ...more] = line.split(',').map((cell) => cell.trim());
+    if (!/^GPU-[\w-]{1,80}$/.test(gpuUuid) || more.length > 0) return [];
+    const pid = /^\d+$/.test(pidText) ? machineNumber(pidText, HIGHEST_PID) : undefined;
+    return [{ gpuUuid, ...(pid === undefined ? {} : { pid }), memoryMiB: readMiB(memoryText) ?? 0 }];
+  });
 }
 
 function readRow(line: string): GpuSnapshot | undefined {

@@ -11,6 +11,8 @@ export interface ProbeScriptOptions {
   readonly cpuIntervalMs?: number;
   /** When to give up on nvidia-smi, on machines that have timeout(1). @default 7000 */
   readonly gpuTimeoutMs?: number;
+  /** The batch (12 hex digits) whose jobs' processes are told of apart. @default none is looked for */
+  readonly ownBatch?: string;
   /** Where /proc, /sys, /etc and /run are looked for; for tests. @default '' */
   readonly fileRoot?: string;
 }
@@ -22,15 +24,19 @@ export interface ProbeScriptOptions {
  * is known also of a machine where it hangs for ever (a process in a dead driver cannot be killed).
  */
 export function probeScript(options: ProbeScriptOptions): string {
-  const { nonce, cpuIntervalMs = 250, gpuTimeoutMs = 7000, fileRoot = '' } = options;
+  const { nonce, cpuIntervalMs = 250, gpuTimeoutMs = 7000, ownBatch, fileRoot = '' } = options;
   if (!/^[A-Za-z0-9]{8,64}$/.test(nonce) || /[^\w./-]/.test(fileRoot)) {
     throw new Error('Internal error: the nonce or file root of a probe would not be safe in a script');
+  }
+  if (ownBatch !== undefined && !/^[0-9a-f]{12}$/.test(ownBatch)) {
+    throw new Error('Internal error: the id of a batch is 12 hex digits');
   }
   const interval = Math.max(0, cpuIntervalMs) / 1000;
   const gpuTimeout = Math.max(1, Math.round(gpuTimeoutMs / 1000));
   // One compound command: the shell reads all of it before it runs any of it.
   return `{
 R=${fileRoot}
+batch=${ownBatch ?? ''}
 section() { printf '\\n@@${nonce} %s\\n' "$1"; }
 ${ENVIRONMENT}
 ${CGROUPS}
@@ -40,39 +46,56 @@ cpu_sample() {
   grep '^cpu' "$R/proc/stat"
   cpu_use
 }
+${OWN_PROCESSES}
 host() {
 ${WHO}
   mounts=$(grep -e ' - cgroup' -e ' /etc/hostname ' -e ' /etc/hosts ' -e ' /etc/resolv.conf ' "$R/proc/self/mountinfo")
   section mounts
   printf '%s\\n' "$mounts"
   groups=$(cgroups)
+  if [ -n "$batch" ]; then find_own; fi
   cpu_sample cpu-before
+  if [ -n "$batch" ]; then own_sample own-before; fi
   sleep ${interval} || sleep 1
   cpu_sample cpu-after
+  if [ -n "$batch" ]; then own_sample own-after; own_memory; fi
 ${WHAT}
   section host-end
 }
 host 2>/dev/null &
 host_pid=$!
-gpus= gpus_status=none
+bound=
+gpus() {
+  text= status=none
+  if command -v nvidia-smi >/dev/null 2>&1; then
+    fields=index,uuid,name,memory.total,memory.free,utilization.gpu
+    text=$($bound nvidia-smi --query-gpu=$fields,mig.mode.current --format=csv,noheader 2>&1)
+    status=$?
+    # Drivers before 450 do not know of MIG.
+    case $status:$text in
+      [1-8]:*mig.mode*)
+        text=$($bound nvidia-smi --query-gpu=$fields --format=csv,noheader 2>&1)
+        status=$? ;;
+    esac
+  fi
+  section gpus
+  printf '%s\\n' "$text"
+  section gpus-status
+  echo "$status"
+}
 if command -v nvidia-smi >/dev/null 2>&1; then
-  bound=
   timeout -s KILL 1 true >/dev/null 2>&1 && bound='timeout -s KILL ${gpuTimeout}'
-  fields=index,uuid,name,memory.total,memory.free,utilization.gpu
-  gpus=$($bound nvidia-smi --query-gpu=$fields,mig.mode.current --format=csv,noheader 2>&1)
-  gpus_status=$?
-  # Drivers before 450 do not know of MIG.
-  case $gpus_status:$gpus in
-    [1-8]:*mig.mode*)
-      gpus=$($bound nvidia-smi --query-gpu=$fields --format=csv,noheader 2>&1)
-      gpus_status=$? ;;
-  esac
 fi
+answer=$(
+  if [ -n "$batch" ]; then
+    { processes=$(gpu_processes); printf '%s\\n' "$processes"; } &
+  fi
+  gpus=$(gpus)
+  wait
+  printf '%s\\n' "$gpus"
+)
 wait "$host_pid"
-section gpus
-printf '%s\\n' "$gpus"
-section gpus-status
-echo "$gpus_status"
+printf '%s\\n' "$answer"
 section end
 exit 0
 }
@@ -144,6 +167,46 @@ cgroup_limits() {
     esac
     [ -r "$dir/memory.stat" ] && grep -E '^(total_)?(in)?active_file |^slab_reclaimable ' "$dir/memory.stat"
   done
+}`;
+
+// Tells of the processes that bear the mark of a batch in their environment (see supervisor.sh), each kind of fact by one
+// program for all of them. They are looked for before the CPUs are measured, so that looking is not measured.
+//
+// A process's line in the samples is its pid, utime, stime and start time (proc(5), fields 1, 14, 15 and 22). Its memory
+// is its share where the kernel tells shares by kind (5.5 and later): what forked processes share counts once then.
+const OWN_PROCESSES = `find_own() {
+  own=
+  for file in $(grep -lzE -e "^SSH_SCHEDULER_ATTEMPT=$batch/" "$R"/proc/[0-9]*/environ); do
+    own="$own \${file%/environ}"
+  done
+}
+files_of_own() {
+  files=
+  for folder in $own; do files="$files $folder/$1"; done
+}
+own_sample() {
+  section "$1"
+  files_of_own stat
+  sed -n 's/^\\([0-9]*\\) (.*) [A-Za-z] \\([-0-9]* \\)\\{10\\}\\([0-9]* [0-9]* \\)\\([-0-9]* \\)\\{6\\}\\([0-9]*\\) .*/\\1 \\3\\5/p' $files
+}
+own_memory() {
+  section own-memory
+  if grep -q '^Pss_Anon:' "$R/proc/self/smaps_rollup"; then
+    files_of_own smaps_rollup
+    grep -HE '^Pss_(Anon|Shmem):' $files
+  else
+    files_of_own status
+    grep -HE '^(VmRSS|RssAnon|RssShmem):' $files
+  fi
+}
+gpu_processes() {
+  command -v nvidia-smi >/dev/null 2>&1 || return
+  text=$($bound nvidia-smi --query-compute-apps=gpu_uuid,pid,used_memory --format=csv,noheader,nounits 2>&1)
+  status=$?
+  section gpu-processes
+  printf '%s\\n' "$text"
+  section gpu-processes-status
+  echo "$status"
 }`;
 
 const WHO = `  section os

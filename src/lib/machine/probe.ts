@@ -1,12 +1,14 @@
 /** Reads what the probe script printed (probe-script.ts) into a snapshot of the machine. Pure; trusts nothing. */
-import type { MachineSnapshot } from '../domain/machine.ts';
+import type { GpuSnapshot, MachineSnapshot, OwnUse } from '../domain/machine.ts';
 import { cutToWidth, visibleText } from '../util/terminal-text.ts';
 import { identityOf } from './identity.ts';
+import { machineNumber } from './machine-number.ts';
 import { parseCgroups } from './parse-cgroups.ts';
 import { parseCpu } from './parse-cpu.ts';
 import { killsAtLogout } from './parse-logind.ts';
 import { parseMemory } from './parse-memory.ts';
 import { type ParsedGpus, parseNvidiaSmi } from './parse-nvidia-smi.ts';
+import { parseOwnUse } from './parse-own-use.ts';
 
 export { type ProbeScriptOptions, probeScript } from './probe-script.ts';
 
@@ -84,6 +86,8 @@ export function parseProbe(output: string, { takenAt, nonce }: ParseProbeOptions
     throw new ProbeError('neither free nor /proc/meminfo tells how much memory is available');
   const { gpus, warnings: gpuWarnings } = gpusOf(sections);
   warnings.push(...gpuWarnings);
+  const { ownUse, warnings: ownWarnings } = ownUseOf(sections, gpus);
+  warnings.push(...ownWarnings);
   const user = lineOf(lines('user'));
   if (killsAtLogout(lines('logind'), user)) warnings.push(killWarning(user));
   const hostname = lineOf(lines('hostname'));
@@ -104,6 +108,7 @@ export function parseProbe(output: string, { takenAt, nonce }: ParseProbeOptions
     memoryTotalMiB: Math.floor(Math.min(memory.totalMiB, ...memoryLimits.map(({ limitMiB }) => limitMiB))),
     memoryFreeMiB: Math.floor(Math.min(memory.freeMiB, ...memoryLimits.map(({ freeMiB }) => freeMiB))),
     gpus,
+    ...(ownUse === undefined ? {} : { ownUse }),
     warnings,
     kernel: lineOf(lines('kernel')),
     user,
@@ -118,6 +123,38 @@ function gpusOf(sections: ReadonlyMap<string, readonly string[]>): ParsedGpus {
   const status = sections.has('end') ? lineOf(sections.get('gpus-status') ?? []) : undefined;
   if (status !== undefined) return parseNvidiaSmi(sections.get('gpus') ?? [], status);
   return { gpus: [], warnings: ['nvidia-smi did not answer in time; its GPUs are not used'] };
+}
+
+/** Undefined where the probe was not asked for it. */
+function ownUseOf(
+  sections: ReadonlyMap<string, readonly string[]>,
+  gpus: readonly GpuSnapshot[],
+): { ownUse?: OwnUse; warnings: readonly string[] } {
+  const lines = (name: string) => sections.get(name) ?? [];
+  if (!sections.has('own-before')) return { warnings: [] };
+  const ownUse = parseOwnUse(
+    {
+      before: lines('own-before'),
+      after: lines('own-after'),
+      memory: lines('own-memory'),
+      gpuProcesses: lines('gpu-processes'),
+    },
+    uptimeOf(lines('cpu-after')) - uptimeOf(lines('cpu-before')),
+    gpus,
+  );
+  const status = lineOf(lines('gpu-processes-status'));
+  const isGpuUseUnknown = gpus.length > 0 && status !== '0' && lines('own-after').length > 0;
+  return {
+    ownUse,
+    warnings: isGpuUseUnknown
+      ? [`what this batch's jobs hold of its GPUs counts as others' (nvidia-smi exited ${status})`]
+      : [],
+  };
+}
+
+/** Seconds; 0 where it is not known. */
+function uptimeOf(lines: readonly string[]): number {
+  return machineNumber(/^uptime (\S+)$/.exec(lines[0] ?? '')?.[1], 1e10) ?? 0;
 }
 
 function killWarning(user: string): string {

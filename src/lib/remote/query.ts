@@ -13,7 +13,8 @@ import {
 import { cutToWidth, visibleText } from '../util/terminal-text.ts';
 import type { Channel, ChannelEnd, RemoteHost } from './remote-host.ts';
 
-const MOST_OUTPUT_LENGTH = 1024 * 1024;
+// Some 200 bytes for each process of our own jobs, of which there may be thousands.
+const MOST_OUTPUT_LENGTH = 4 * 1024 * 1024;
 const KEPT_STDERR_LENGTH = 4096;
 // The rest of the time is for the channel, the login shell's start files and the answer.
 const GPU_SHARE_OF_TIMEOUT = 0.7;
@@ -24,6 +25,8 @@ export interface QueryOptions {
   readonly timeoutMs?: number;
   /** The time over which CPU use is measured. @default 250 */
   readonly cpuIntervalMs?: number;
+  /** Id of the batch (12 hex digits) whose jobs' use is told apart, as `ownUse`. @default none is looked for */
+  readonly ownBatch?: string;
   /** The controller's clock, epoch milliseconds. @default Date.now */
   readonly now?: () => number;
 }
@@ -34,15 +37,20 @@ export interface QueryOptions {
  * reason and does not name the machine.
  */
 export async function queryMachine(host: RemoteHost, options: QueryOptions = {}): Promise<ProbedMachine> {
-  const { timeoutMs = 10_000, cpuIntervalMs = 250, now = Date.now } = options;
+  const { timeoutMs = 10_000, cpuIntervalMs = 250, ownBatch, now = Date.now } = options;
   const nonce = randomBytes(12).toString('hex');
-  const script = probeScript({ nonce, cpuIntervalMs, gpuTimeoutMs: timeoutMs * GPU_SHARE_OF_TIMEOUT });
+  const script = probeScript({
+    nonce,
+    cpuIntervalMs,
+    gpuTimeoutMs: timeoutMs * GPU_SHARE_OF_TIMEOUT,
+    ...(ownBatch === undefined ? {} : { ownBatch }),
+  });
   const fail = (reason: string, cause?: unknown) => new RemoteError(host.name, 'query', reason, { cause });
 
   const answer = new Answer(nonce);
   const end = await answer.collect(host, script, timeoutMs);
   if (!answer.isComplete && end !== 'complete') {
-    if (end === 'too-long') throw fail('its answer to the probe is longer than 1 MiB');
+    if (end === 'too-long') throw fail('its answer to the probe is longer than 4 MiB');
     if (end !== 'timeout') throw fail(`the probe ended early: ${describeEnd(end)}${answer.lastComplaint}`);
     if (!answer.hasHostFacts) throw fail(`no answer within ${timeoutMs / 1000} s${answer.timeoutHint}`);
   }
