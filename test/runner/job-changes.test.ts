@@ -123,8 +123,10 @@ for (const [name, way] of Object.entries(WAYS)) {
     // The next controller is told the same.
     const second = await openBy(folder, way);
     for (const place of [all, none, gone]) second.supervisor.adopt(place);
-    expect(await second.report(all, 'ended')).toEqual(await one.report(all, 'ended'));
-    expect(await second.report(none, 'ended')).toEqual(await one.report(none, 'ended'));
+    for (const place of [all, none]) {
+      const agoMs: unknown = expect.any(Number); // by now it is a while ago
+      expect(await second.report(place, 'ended')).toEqual({ ...(await one.report(place, 'ended')), agoMs });
+    }
   }, 60_000);
 }
 

@@ -1,10 +1,11 @@
 /** For tests of what a runner does: a real one on this machine, with a home, a project and a results folder of its own. */
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { SchedulerEvent } from '../../src/lib/domain/events.ts';
 import { type Job, type JobOutcome, jobId } from '../../src/lib/domain/job.ts';
 import { machineName } from '../../src/lib/domain/machine.ts';
+import type { FoundAttempt } from '../../src/lib/domain/ports.ts';
 import { SourceTrees } from '../../src/lib/files/source-trees.ts';
 import { LocalHost } from '../../src/lib/remote/local-host.ts';
 import type { RemoteHost } from '../../src/lib/remote/remote-host.ts';
@@ -113,6 +114,23 @@ export class LocalRunner implements AsyncDisposable {
   /** Runs a job to its end. */
   async run(job: Job, number = 1, gpus: readonly number[] = []): Promise<JobOutcome> {
     return await (await this.start(job, number, gpus)).ended;
+  }
+
+  /** Takes over an attempt of a job that an earlier runner started, as soon as it is found in that state. */
+  async adopt(job: Job, state: FoundAttempt['state'], number = 1): Promise<JobRun> {
+    const found = await until(
+      async () =>
+        (await this.runner.discover()).find(
+          (one) => one.attempt.job === job.id && one.attempt.number === number && one.state === state,
+        ),
+      { deadlineMs: 15_000, describe: `${job.name} is ${state}` },
+    );
+    return await this.runner.adopt(job, found, { id: number, request: job.request, gpus: [] });
+  }
+
+  /** The names in the results folder that begin so. */
+  async resultNames(prefix: string): Promise<string[]> {
+    return (await readdir(this.result())).filter((name) => name.startsWith(prefix)).sort();
   }
 
   /** A path below the project. */

@@ -280,24 +280,71 @@ test('a finished result is never replaced', async () => {
   expect(await here.read('kept.json')).toBe('{}');
 });
 
-test('a full disk here fails the transfer with the reason, and the files stay on the machine', async () => {
+test('a full disk here fails the transfer with the reason; the files stay there, and a later run completes it', async () => {
   await using disk = await smallDisk(1);
   if (disk === undefined) return;
-  await using here = await LocalRunner.open({ resultsFolder: disk.path });
+  const problems: string[] = [];
+  await using here = await LocalRunner.open({
+    resultsFolder: disk.path,
+    onLocalProblem: (error) => problems.push(error.message),
+  });
   const made = smallJob('made', 'head -c 3000000 /dev/urandom >large; exit 3', { copyBackwards: 'changed' });
   expect(await here.run(made)).toMatchObject({
     type: 'transfer-failed',
     exitCode: 3,
     reason: expect.stringMatching(/(ENOSPC|no space).*; its files stay on here/i),
   });
+  expect(problems).toHaveLength(1);
   const folder = join(here.folder, 'home/.cache/ssh-scheduler/runs/key/batch');
   expect((await stat(join(folder, 'made/1/work/large'))).size).toBe(3_000_000);
   const shown = (await readdir(disk.path)).filter((name) => !name.startsWith('.'));
   expect(shown.sort()).toEqual(['made.err', 'made.out']);
-  const loud = smallJob('loud', 'head -c 3000000 /dev/zero');
+  const loud = smallJob('loud', 'head -c 3000000 /dev/zero; echo "as it was" >&2');
   expect(await here.run(loud)).toMatchObject({ type: 'transfer-failed', exitCode: 0 });
+  expect(problems).toHaveLength(2);
+  expect(problems[1]).toMatch(/ENOSPC/);
   expect((await stat(join(folder, 'loud/1/out'))).size).toBe(3_000_000);
   expect(await readdir(disk.path)).not.toContain('loud.json');
+  expect(await readdir(join(disk.path, '.partial')).catch(() => [])).toEqual([]);
+
+  await using later = await LocalRunner.open({ folder: here.folder, ownsOutput: () => true });
+  expect(await (await later.adopt(made, 'ended')).ended).toEqual({ type: 'exited', exitCode: 3 });
+  expect((await stat(later.result('made/large'))).size).toBe(3_000_000);
+  expect(await (await later.adopt(loud, 'ended')).ended).toEqual(EXITED_0);
+  expect((await stat(later.result('loud.out'))).size).toBe(3_000_000);
+  expect(await later.read('loud.err')).toBe('as it was\n');
+});
+
+test('a disk that has no room for the manifest leaves nothing half-made', async () => {
+  await using disk = await smallDisk(1);
+  if (disk === undefined) return;
+  const problems: Error[] = [];
+  await using here = await LocalRunner.open({
+    resultsFolder: disk.path,
+    onLocalProblem: (error) => problems.push(error),
+  });
+  const gate = join(here.folder, 'gate');
+  const run = await here.start(
+    smallJob('full', `until [ -e ${gate} ]; do sleep 0.02; done`, { copyBackwards: 'changed' }),
+  );
+  await here.event('job:started');
+  await runCommand('dd', ['if=/dev/zero', `of=${join(disk.path, 'filler')}`, 'bs=64k']);
+  await writeFile(gate, '');
+  expect(await run.ended).toMatchObject({
+    type: 'transfer-failed',
+    reason: expect.stringContaining('ENOSPC'),
+  });
+  expect(problems).toHaveLength(1);
+  expect((await readdir(disk.path, { recursive: true })).sort()).toEqual([
+    '.partial',
+    'filler',
+    'full.err',
+    'full.out',
+  ]);
+  await rm(join(disk.path, 'filler'));
+  const again = await here.adopt(smallJob('full', 'x', { copyBackwards: 'changed' }), 'ended');
+  expect(await again.ended).toEqual(EXITED_0);
+  expect(await readdir(disk.path)).toContain('full.json');
 });
 
 test('ended jobs leave nothing on the machine but the source tree', async () => {
@@ -368,28 +415,18 @@ test('says when a reserved GPU keeps its memory, or nobody can say', async () =>
   ]);
 });
 
-test('a job whose output cannot be written here runs to its end, and is brought home later', async () => {
-  await using here = await LocalRunner.open();
+test('a job whose output has no place here is not started', async () => {
+  const problems: Error[] = [];
+  await using here = await LocalRunner.open({ onLocalProblem: (error) => problems.push(error) });
   await mkdir(here.result('blocked.out')); // stands where the output belongs
-  const job = smallJob('blocked', 'echo said; echo >>ran', { copyBackwards: 'changed' });
-  const [blocked, other] = await Promise.all([here.run(job), here.run(smallJob('other', 'echo fine'))]);
-  expect(blocked).toMatchObject({
-    type: 'transfer-failed',
-    reason: expect.stringContaining('EISDIR'),
-    exitCode: 0,
-  });
+  const blocked = smallJob('blocked', 'echo >>ran', { copyBackwards: 'changed' });
+  const [outcome, other] = await Promise.all([here.run(blocked), here.run(smallJob('other', 'echo fine'))]);
+  expect(outcome).toEqual({ type: 'transfer-failed', reason: expect.stringContaining('EISDIR') });
   expect(other).toEqual(EXITED_0);
   expect(await here.read('other.out')).toBe('fine\n');
-  await rm(here.result('blocked.out'), { recursive: true });
-  // The end is said a moment before the exit record stands.
-  const found = await until(async () =>
-    (await here.runner.discover()).find(({ state }) => state === 'ended'),
-  );
-  expect(found.attempt).toEqual({ job: 'blocked', number: 1 });
-  const run = await here.runner.adopt(job, found, { id: 9, request: job.request, gpus: [] });
-  expect(await run.ended).toEqual(EXITED_0);
-  expect(await here.read('blocked.out')).toBe('said\n');
-  expect(await here.read('blocked/ran')).toBe('\n'); // once
+  expect(here.events.filter((e) => e.type === 'job:started' && e.name === 'blocked')).toEqual([]);
+  expect((await here.runner.discover()).filter(({ attempt }) => attempt.job === 'blocked')).toEqual([]);
+  expect(problems).toEqual([]); // its own name is at fault, not the disk
 });
 
 test('a machine that answers again but cannot be used is told once, and no connection is left open', async () => {

@@ -63,14 +63,14 @@ test('a call that is cut off anywhere is not carried out', async () => {
   await using folder = await SupervisorFolder.make();
   const preamble = `R=${shellQuote(join(folder.path, 'runs'))}\nT=x\nCOPY='cp -a'\n${await readFile(SCRIPT, 'utf8')}\n`;
   const script = `: "first' line"\ntouch ${folder.path}/ran`;
-  const call = `job j 1 '' ${shellQuote('export A=1\nexport B=2')} '' '{"a":1}' ${shellQuote(script)} none end\n`;
+  const call = `job j 1 '' ${shellQuote('export A=1\nexport B=2')} '' '{"a":1}' ${shellQuote(script)} none '' 20 end\n`;
   const runUpTo = (length: number) =>
     runCommand('bash', ['--norc', '--noprofile'], { input: preamble + call.slice(0, length) });
   for (let length = 3; length < call.length - 1; length += 4) {
     await runUpTo(length);
     await expect(stat(join(folder.path, 'runs', 'j')), `cut after ${length} bytes`).rejects.toThrow('ENOENT');
   }
-  for (const words of ['cancel j 1 5', 'cancel j 1 5 en', 'adopt j 1', 'adopt j 1 e']) {
+  for (const words of ['cancel j 1 5', 'cancel j 1 5 en', 'expire j 1 5', 'adopt j 1', 'adopt j 1 e']) {
     await runCommand('bash', ['--norc', '--noprofile'], { input: `${preamble}${words}` });
     await expect(stat(join(folder.path, 'runs', 'j')), words).rejects.toThrow('ENOENT');
   }
@@ -116,7 +116,95 @@ test('an adopted attempt whose processes were all killed is lost', async () => {
   process.kill(shell, 'SIGKILL');
   const second = await folder.open();
   second.supervisor.adopt(place);
-  await second.report(place, 'lost');
+  expect(await second.report(place, 'lost')).toEqual({ type: 'lost', because: 'wrapper gone' });
+});
+
+test('an attempt of an earlier boot is lost at once, and nobody who has its process id now is touched', async () => {
+  await using folder = await SupervisorFolder.make();
+  const first = await folder.open();
+  const boots: Record<string, (boot: string) => string> = {
+    'another kernel': (boot) => boot.replace(/^[^:]*/, 'another-boot-id'),
+    'another first process': (boot) => `${boot.split(':')[0]}:123456789`,
+  };
+  for (const [name, another] of Object.entries(boots)) {
+    // The process of the record is alive, by its id and its start time, and no one of ours.
+    const place = first.run(name.replaceAll(' ', '-'), 'exec sleep 1000');
+    await first.report(place, 'started');
+    const pid = Number((await folder.read(place, 'pid')).split(' ')[0]);
+    for (const file of ['wrapper', 'pid']) {
+      const [id, start, boot = ''] = (await folder.read(place, file)).trim().split(' ');
+      expect(boot).toMatch(/^[0-9a-f-]{36}:\d+$/);
+      await writeFile(folder.file(place, file), `${id} ${start} ${another(boot)}\n`);
+    }
+    const second = await folder.open();
+    second.supervisor.adopt(place);
+    expect(await second.report(place, 'lost'), name).toEqual({ type: 'lost', because: 'rebooted' });
+    second.supervisor.cancel(place, 0);
+    second.supervisor.expire(place, 0);
+    const marker = second.run(`behind-${place.folder}`, 'true');
+    await second.report(marker, 'ended');
+    expect(await isAlive(pid), name).toBe(true);
+    process.kill(pid, 'SIGKILL');
+  }
+});
+
+test('a record without a boot, or of a machine that does not tell it, is understood', async () => {
+  await using folder = await SupervisorFolder.make();
+  const first = await folder.open();
+  const gate = join(folder.path, 'gate');
+  const told = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+  for (const [i, boot] of ['', ' -', ` ${told}:`].entries()) {
+    const place = first.run(`old${i}`, `until [ -e ${gate} ]; do sleep 0.02; done; exit 6`);
+    await first.report(place, 'started');
+    for (const file of ['wrapper', 'pid']) {
+      const words = (await folder.read(place, file)).split(' ');
+      await writeFile(folder.file(place, file), `${words[0]} ${words[1]}${boot}\n`);
+    }
+    const second = await folder.open();
+    second.supervisor.adopt(place);
+    expect(await second.report(place, 'started')).toEqual({ type: 'started', agoMs: 0 });
+    await writeFile(gate, '');
+    expect(await second.report(place, 'ended')).toMatchObject({ exitCode: 6 });
+    await rm(gate);
+  }
+});
+
+test('an exit record that is missing, empty or malformed is no exit; one without the time of the end is', async () => {
+  await using folder = await SupervisorFolder.make();
+  const one = await folder.open();
+  const records = {
+    empty: '',
+    zeros: '\0'.repeat(80),
+    short: '0 1.00 2.00 0 -\n',
+    unended: '0 1.00 2.00 0 - 1795247327 do',
+    code: 'a[$(touch ran)] 1.00 2.00 0 - 1795247327 done\n',
+    end: '0 1.00 x 0 - 1795247327 done\n',
+    when: '0 1.00 2.00 0 - 1795a done\n',
+    flags: '0 1.00 2.00 0 o;o 1795247327 done\n',
+  };
+  for (const [folderName, record] of Object.entries(records)) {
+    const place = { folder: folderName, number: 1 };
+    await mkdir(folder.file(place, 'started'), { recursive: true });
+    await writeFile(folder.file(place, 'wrapper'), '4194399 1\n');
+    await writeFile(folder.file(place, 'exit'), record);
+    one.supervisor.adopt(place);
+    expect((await one.report(place, 'lost')).because, folderName).toBe('wrapper gone');
+  }
+  const old = { folder: 'old', number: 1 };
+  await mkdir(folder.file(old, 'started'), { recursive: true });
+  await writeFile(folder.file(old, 'exit'), '3 1.00 2.50 0 -oe done          \n\n');
+  one.supervisor.adopt(old);
+  expect(await one.report(old, 'ended')).toEqual({
+    type: 'ended',
+    exitCode: 3,
+    durationMs: 1500,
+    agoMs: 0,
+    leftBehind: 0,
+    hasOutput: true,
+    hasErrors: true,
+    hasFiles: false,
+    hasDeletions: false,
+  });
 });
 
 test('a wrapper that is killed is told of, and what is left of its job is ended', async () => {
@@ -127,7 +215,7 @@ test('a wrapper that is killed is told of, and what is left of its job is ended'
   const wrapper = Number((await folder.read(place, 'wrapper')).split(' ')[0]);
   const job = Number((await folder.read(place, 'pid')).split(' ')[0]);
   process.kill(wrapper, 'SIGKILL');
-  await one.report(place, 'lost');
+  expect(await one.report(place, 'lost')).toEqual({ type: 'lost', because: 'wrapper gone' });
   expect(await isAlive(job)).toBe(false);
   expect(one.heard.filter(({ report }) => report.type === 'lost')).toHaveLength(1);
 });
@@ -154,7 +242,7 @@ test('tells exit codes as bash has them', async () => {
   for (const { script, code, place } of places) {
     expect((await one.report(place, 'ended')).exitCode, script).toBe(code);
     expect(await until(() => folder.read(place, 'exit'))).toMatch(
-      new RegExp(`^${code} \\d.* 0 \\S+ done *\\n`),
+      new RegExp(`^${code} \\d.* 0 \\S+ \\d{10} done *\\n`),
     );
   }
 });
@@ -367,7 +455,7 @@ test('a supervisor whose reader is gone writes the exit record all the same', as
   const preamble = `R=${shellQuote(join(folder.path, 'runs'))}\nT=x\nCOPY='cp -a'\n${await readFile(SCRIPT, 'utf8')}\n`;
   const child = spawn('bash', ['--norc', '--noprofile'], { stdio: ['pipe', 'pipe', 'ignore'] });
   child.stdin.write(
-    `${preamble}job j 1 '' '' '' '{}' 'until [ -e ../gate ]; do sleep 0.02; done; exit 4' none end\n`,
+    `${preamble}job j 1 '' '' '' '{}' 'until [ -e ../gate ]; do sleep 0.02; done; exit 4' none '' 20 end\n`,
   );
   await once(child.stdout, 'data');
   child.stdout.destroy();

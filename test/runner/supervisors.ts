@@ -77,6 +77,7 @@ export class SupervisorFolder implements AsyncDisposable {
           request: {},
           script,
           back: 'none',
+          killGraceMs: 2000,
           ...more,
         });
         return place;

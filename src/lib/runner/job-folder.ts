@@ -26,6 +26,12 @@ export function machineKey(identity: string): string {
   return createHash('sha256').update(identity).digest('hex').slice(0, 16);
 }
 
+/** Shell text that removes a batch's folder of runs when no attempt is left in it, and else only what is no attempt's. */
+export function removeEmptyBatch(runs: string): string {
+  const spares = '.spares || { chmod -R u+w .spares; rm -rf .spares; }';
+  return `(cd ${shellQuote(runs)} && { rm -rf ${spares}; rmdir ./*; set -- ./*; [ -e "$1" ] || { rm -f .origin .controller; cd .. && rmdir ${shellQuote(runs)}; }; } 2>/dev/null)`;
+}
+
 /** Shell text that removes attempts below a batch's folder of runs, and with its last attempt a job's folder. */
 export function removeAttempts(runs: string, places: readonly AttemptPlace[]): string {
   const list = (paths: readonly string[]) => [...new Set(paths)].map(shellQuote).join(' ');

@@ -1,64 +1,29 @@
 /**
  * The life of one attempt on one machine, from its source tree to its published result.
  *
- *     sending -> starting -> running -> collecting -> published
+ *     sending -> starting -> running -> collecting -> published, or put beside when another attempt follows
  *        \           \          \            \
- *         `-----------`----------`------------`--> not published (transfer-failed, lost, cancelled before its start)
+ *         `-----------`----------`------------`--> not published (transfer-failed, lost, cancelled before its start,
+ *                                                  abandoned, given up)
  *
  * The processes are gone when `collecting` begins: `freed` settles then, since the next job may start while this one's
  * results are on their way home.
  */
 
-import type { JobEnded, SchedulerEvent } from '../domain/events.ts';
+import type { JobEnded } from '../domain/events.ts';
 import type { Attempt, Job, JobOutcome } from '../domain/job.ts';
+import type { MachineName } from '../domain/machine.ts';
 import type { RunningAttempt } from '../domain/ports.ts';
 import { type FetchResult, fetchFiles } from '../files/fetch.ts';
-import type { EventStream } from '../util/event-stream.ts';
-import { removeAttempts } from './job-folder.ts';
-import type { MachineLink } from './machine-link.ts';
-import type { OutputReader } from './output-reader.ts';
+import { AttemptOutput } from './attempt-output.ts';
+import { exitOutcome, faultOfFailedStart } from './evidence.ts';
+import { type AttemptFacts, type EndReport, endedEvent, startedEvent } from './job-events.ts';
+import type { JobRunContext, JobRunOptions } from './job-run-context.ts';
+import { isLocalTrouble } from './local-trouble.ts';
 import type { TreeThere } from './parts-there.ts';
-import type { ResultFiles } from './result-files.ts';
-import type { AttemptPlace, AttemptReport, StartCall } from './supervisor.ts';
+import type { AttemptReport } from './supervisor.ts';
 
-/** What a run needs besides its job. */
-export interface JobRunContext {
-  readonly link: MachineLink;
-  readonly reader: OutputReader;
-  readonly events: EventStream<SchedulerEvent>;
-  readonly place: AttemptPlace;
-  /** All but the links, which are known when the tree is there. */
-  readonly call: Omit<StartCall, 'links' | 'request'> & { readonly request: object };
-  /** Name of the job's source tree; empty when it starts with nothing. */
-  readonly tree: string;
-  /** Makes sure that the job's source tree is on the machine. */
-  readonly bringTree: () => Promise<TreeThere>;
-  /** A part of the tree was found missing: the next `bringTree` sends it again. */
-  readonly forgetPart: (part: string) => void;
-  /** Where the result goes; undefined when nothing is kept. */
-  readonly results: ResultFiles | undefined;
-  /** Hears the output as it comes, besides the result files. */
-  readonly onOutput: ((stream: 'out' | 'err', chunk: Buffer) => void) | undefined;
-  /** What the manifest says besides what the run itself knows. */
-  readonly manifestOf: (ended: JobEnded, details: RunDetails) => object;
-  readonly cudaVisibleDevices: string | undefined;
-  readonly gpus: readonly number[];
-  readonly killGraceMs: number;
-  /** Removes attempt folders whose results are home. */
-  readonly removeFolder: (place: AttemptPlace) => void;
-  readonly now: () => number;
-}
-
-/** What only the manifest tells. */
-export interface RunDetails {
-  readonly outBytes: number;
-  readonly errBytes: number;
-  readonly files: number;
-  readonly tree: string;
-  /** What went forward and was gone when the command had ended. */
-  readonly deleted: readonly string[];
-  readonly warnings: readonly string[];
-}
+export { FolderRemover } from './folder-remover.ts';
 
 /** Why an attempt was never given to its machine: its files could not be sent, or it was cancelled before. */
 interface NotStarted {
@@ -68,10 +33,9 @@ interface NotStarted {
 
 const SEND_TRIES = 3;
 
-type EndReport = Extract<AttemptReport, { type: 'ended' }>;
-
 /** One attempt under way. */
 export class JobRun implements RunningAttempt {
+  readonly machine: MachineName;
   readonly ended: Promise<JobOutcome>;
   /** Settles when the command and all that it left behind are gone, or were never there. */
   readonly freed: Promise<void>;
@@ -79,11 +43,20 @@ export class JobRun implements RunningAttempt {
   readonly started: Promise<void>;
   readonly #job: Job;
   readonly #context: JobRunContext;
+  readonly #options: JobRunOptions;
+  readonly #output: AttemptOutput;
   #markFreed: () => void = () => {};
   #markStarted: () => void = () => {};
   #startedAt: number | undefined;
   #cancelReason: string | undefined;
+  #abandonReason: string | undefined;
+  /** What it was told by `expire`. */
+  #expiredAfterMs: number | undefined;
   #isHandedOver = false;
+  /** The outcome was told; whatever still goes on here has no effect. */
+  #isOver = false;
+  #isLetGo = false;
+  /** Why its output or its results cannot be kept here. */
   #problem: Error | undefined;
   #sentBytes = 0;
 
@@ -91,55 +64,96 @@ export class JobRun implements RunningAttempt {
     job: Job,
     readonly attempt: Attempt,
     context: JobRunContext,
-    options: { readonly adopt: boolean },
+    options: JobRunOptions,
   ) {
     this.#job = job;
     this.#context = context;
+    this.#options = options;
+    this.machine = context.link.name;
+    const { reader, place, results, onOutput, maxOutputBytes } = context;
+    this.#output = new AttemptOutput({
+      reader,
+      place,
+      results,
+      onOutput,
+      maxBytes: maxOutputBytes,
+      onProblem: (error) => this.#onProblem(error),
+    });
     this.freed = new Promise((resolve) => {
       this.#markFreed = resolve;
     });
     this.started = new Promise((resolve) => {
       this.#markStarted = resolve;
     });
-    this.ended = this.#live(options.adopt)
-      .catch((error: unknown): JobOutcome => ({ type: 'transfer-failed', reason: (error as Error).message }))
-      .finally(() => {
-        context.link.forget(context.place);
-        context.reader.forget(context.place);
-        this.#markStarted();
-        this.#markFreed();
-      });
+    const gaveUp = new Promise<JobOutcome>((resolve) => {
+      this.#settleGivenUp = resolve;
+    });
+    const live = this.#live().catch((error: unknown) =>
+      this.#over({ type: 'transfer-failed', reason: (error as Error).message }),
+    );
+    this.ended = Promise.race([live, gaveUp]).finally(() => this.#letGo());
   }
+  #settleGivenUp: (outcome: JobOutcome) => void = () => {};
 
   cancel(reason: string): void {
-    if (this.#cancelReason !== undefined) return;
+    if (this.#isOver || this.#cancelReason !== undefined) return;
     this.#cancelReason = reason;
     if (this.#isHandedOver) this.#context.link.cancel(this.#context.place, this.#context.killGraceMs);
   }
 
-  async #live(adopt: boolean): Promise<JobOutcome> {
-    const report = adopt ? await this.#handOver(undefined) : await this.#sendAndStart();
+  expire(timeoutMs: number): void {
+    if (this.#isOver || !this.#isHandedOver) return;
+    this.#expiredAfterMs = timeoutMs;
+    this.#context.link.expire(this.#context.place, this.#context.killGraceMs);
+  }
+
+  abandon(reason: string): void {
+    if (this.#isOver || this.#abandonReason !== undefined) return;
+    this.#abandonReason = reason;
+    this.#output.leave();
+    this.cancel(reason);
+  }
+
+  /**
+   * Waits no longer for a machine that stays away: `ended` settles as `lost` at once. What runs there runs on, and nothing
+   * here is touched any more; a later run may adopt the attempt.
+   */
+  giveUp(reason: string): void {
+    if (this.#isOver) return;
+    this.#output.leave();
+    const lost: JobOutcome = this.#isHandedOver
+      ? { type: 'lost', reason }
+      : { type: 'lost', reason, neverStarted: true };
+    this.#settleGivenUp(this.#over(this.#abandonedOr(lost)));
+    this.#letGo();
+  }
+
+  /** Once: another run of the same attempt may be known by this place afterwards. */
+  #letGo(): void {
+    if (this.#isLetGo) return;
+    this.#isLetGo = true;
+    this.#context.link.forget(this.#context.place);
+    this.#context.reader.forget(this.#context.place);
+    this.#markStarted();
     this.#markFreed();
+  }
+
+  async #live(): Promise<JobOutcome> {
+    const report = this.#options.adopt ? await this.#handOver(undefined) : await this.#sendAndStart();
+    this.#markFreed();
+    if (this.#abandonReason !== undefined) return this.#abandoned(report.type);
     switch (report.type) {
       case 'ended':
         return await this.#collect(report);
       case 'failed':
-        // It may have run and printed before its machine's disk was full.
-        await this.#context.reader
-          .finish(this.#context.place, { hasOutput: true, hasErrors: true })
-          .catch(() => {});
-        return this.#over({
-          type: 'transfer-failed',
-          reason: report.reason,
-          ...(report.exitCode === undefined ? {} : { exitCode: report.exitCode }),
-        });
+        return await this.#failed(report);
       case 'lacks':
         return this.#over({
           type: 'transfer-failed',
           reason: 'its source tree vanishes there again and again',
         });
       case 'unsent':
-        return this.#over({ type: 'transfer-failed', reason: report.reason });
+        return this.#over({ type: 'transfer-failed', reason: report.reason, ...faultIn(report.reason) });
       case 'withdrawn':
         return this.#over({ type: 'cancelled', reason: report.reason });
       case 'refused':
@@ -147,10 +161,19 @@ export class JobRun implements RunningAttempt {
           type: 'lost',
           reason: 'its folder on the machine belongs to another controller',
         });
-      case 'unstarted':
-        return this.#over({ type: 'lost', reason: 'the connection went before it was started' });
-      case 'lost':
-        return this.#over({ type: 'lost', reason: 'its processes are gone without an exit record' });
+      case 'unstarted': {
+        this.#context.removeFolder(this.#context.place); // late calls of an older connection are refused there
+        const reason = 'the connection went before it was started';
+        return this.#over({ type: 'lost', reason, neverStarted: true });
+      }
+      case 'lost': {
+        this.#context.removeFolder(this.#context.place);
+        const reason =
+          report.because === 'rebooted'
+            ? 'its machine was started anew'
+            : 'its processes are gone without an exit record';
+        return this.#over({ type: 'lost', reason });
+      }
       case 'started':
         throw new Error('Internal error: a start is no end');
     }
@@ -166,7 +189,15 @@ export class JobRun implements RunningAttempt {
         return { type: 'unsent', reason: (error as Error).message };
       }
       this.#sentBytes += there.sentBytes;
-      if (this.#cancelReason !== undefined) return { type: 'withdrawn', reason: this.#cancelReason };
+      if (this.#isUnwanted) return this.#withdrawn();
+      try {
+        this.#output.open();
+        if (tries === 1) await this.#context.beforeStart?.();
+      } catch (error) {
+        this.#onProblem(error as Error);
+        return { type: 'unsent', reason: cannotKeep(error as Error) };
+      }
+      if (this.#isUnwanted) return this.#withdrawn();
       const report = await this.#handOver(there);
       // Another controller may have pruned a part while the machine was away: nothing was started yet.
       if (report.type !== 'lacks' || tries === SEND_TRIES) return report;
@@ -174,18 +205,21 @@ export class JobRun implements RunningAttempt {
     }
   }
 
+  get #isUnwanted(): boolean {
+    return this.#isOver || this.#cancelReason !== undefined;
+  }
+
+  #withdrawn(): NotStarted {
+    return { type: 'withdrawn', reason: this.#cancelReason ?? 'nobody waits for it' };
+  }
+
   /** Gives the attempt to the machine, to start from this tree or to adopt, and hears how it ends. */
   #handOver(there: TreeThere | undefined): Promise<AttemptReport> {
     const { link, place, call } = this.#context;
     return new Promise((resolve) => {
       const hear = (heard: AttemptReport) => {
-        if (heard.type !== 'started') return resolve(heard);
-        try {
-          this.#onStarted();
-        } catch (error) {
-          // Its output has nowhere to go (disk full, no such folder). It runs on: the next run of the batch brings it home.
-          this.#problem ??= error as Error;
-        }
+        if (heard.type === 'started') this.#onStarted(this.#context.now() - heard.agoMs);
+        else resolve(heard);
       };
       this.#isHandedOver = true;
       if (there === undefined) {
@@ -197,151 +231,186 @@ export class JobRun implements RunningAttempt {
     });
   }
 
-  #onStarted(): void {
-    if (this.#startedAt !== undefined) return;
-    const { link, reader, results, onOutput, place, events, gpus, cudaVisibleDevices } = this.#context;
+  #onStarted(startedAt: number, hasEnded = false): void {
+    if (this.#startedAt !== undefined || this.#abandonReason !== undefined) return;
+    const { events, gpus, cudaVisibleDevices } = this.#context;
+    const { adopt, resumeOutput = false } = this.#options;
+    this.#startedAt = startedAt;
+    try {
+      if (adopt && resumeOutput) this.#output.resume();
+      else if (adopt) this.#output.open();
+      this.#output.follow();
+    } catch (error) {
+      // Its output has nowhere to go (disk full, no such folder). It runs on: the next run of the batch brings it home.
+      this.#onProblem(error as Error);
+    }
     const at = this.#context.now();
-    this.#startedAt = at;
-    results?.openOutputs();
-    const sink = (stream: 'out' | 'err') => (chunk: Buffer) => {
-      results?.append(stream, chunk);
-      onOutput?.(stream, chunk);
-    };
-    reader.follow(place, { out: sink('out'), err: sink('err') });
-    const { id, name, line, command, request } = this.#job;
-    events.publish({
-      type: 'job:started',
-      at,
-      job: id,
-      name,
-      line,
-      command,
-      machine: link.name,
-      attempt: this.attempt.number,
-      gpus,
-      request,
-      ...(cudaVisibleDevices === undefined ? {} : { cudaVisibleDevices }),
-    });
+    events.publish(
+      startedEvent(this.#facts, { at, startedAt, isAdopted: adopt, hasEnded, gpus, cudaVisibleDevices }),
+    );
     this.#markStarted();
   }
 
+  /** Something cannot be written here. That the disk is at fault, and not this job's names, is told once. */
+  #onProblem(error: Error): void {
+    if (this.#problem !== undefined) return;
+    this.#problem = error;
+    if (isLocalTrouble(error)) this.#context.onLocalProblem(error);
+  }
+
   async #collect(report: EndReport): Promise<JobOutcome> {
-    if (this.#problem === undefined) this.#onStarted(); // an attempt adopted after its end was never heard to start
-    const { link, reader, results, place } = this.#context;
-    const exited: JobOutcome =
-      this.#cancelReason === undefined
-        ? { type: 'exited', exitCode: report.exitCode }
-        : { type: 'cancelled', reason: this.#cancelReason };
-    if (this.#problem !== undefined) {
-      const reason = `its output cannot be written here: ${this.#problem.message}`;
-      return this.#over({ type: 'transfer-failed', reason, exitCode: report.exitCode }, report);
-    }
-    let ended: JobEnded;
+    // An attempt adopted after its end was never heard to start.
+    this.#onStarted(this.#context.now() - report.agoMs - report.durationMs, true);
+    const { link, results, place } = this.#context;
+    const wanted = this.#job.copyBackwards;
     let fetched: FetchResult = { files: 0, bytes: 0, warnings: [], deleted: [] };
+    let outcome: JobOutcome;
+    let ended: JobEnded;
     try {
-      const { outBytes, errBytes } = await reader.finish(place, report);
-      const wanted = this.#job.copyBackwards;
+      if (this.#problem !== undefined) throw new Error(cannotKeep(this.#problem));
+      const { out, err } = await this.#output.finish(report);
       const isFetched =
         results !== undefined && (report.hasFiles || report.hasDeletions) && wanted.length > 0;
       if (isFetched) {
-        fetched = await link.retrying(async (session) => {
-          const into = await results.makePartialFolder();
-          const attemptFolder = `${session.folders.runs}/${place.folder}/${place.number}`;
-          return await fetchFiles(link.name, await session.files(), { attemptFolder, paths: wanted, into });
-        });
+        fetched = await link.retrying((session) =>
+          results.receive(async (into) => {
+            const attemptFolder = `${session.folders.runs}/${place.folder}/${place.number}`;
+            return await fetchFiles(link.name, await session.files(), { attemptFolder, paths: wanted, into });
+          }),
+        );
       }
+      if (this.#isOver || this.#abandonReason !== undefined) return this.#abandoned(report.type);
+      // From here to the end of publishing nothing waits, so nothing comes in between.
+      outcome = this.#outcomeOf(report);
+      const isLast = this.#isLast(outcome);
       const { files, warnings, deleted } = fetched;
-      ended = this.#endedEvent(exited, report, outBytes + errBytes + fetched.bytes);
-      const details = { outBytes, errBytes, files, tree: this.#context.tree, deleted, warnings };
+      ended = this.#endedEvent(outcome, {
+        report,
+        returnedBytes: out.fetchedBytes + err.fetchedBytes + fetched.bytes,
+        willRetry: !isLast,
+      });
+      const manifest = this.#context.manifestOf(ended, {
+        outBytes: out.bytes,
+        errBytes: err.bytes,
+        isOutCut: out.fetchedBytes < out.bytes,
+        isErrCut: err.fetchedBytes < err.bytes,
+        files,
+        tree: this.#context.tree,
+        deleted,
+        warnings,
+      });
       const folder = isFetched ? 'received' : wanted.length > 0 ? 'empty' : 'none';
-      results?.publish(this.#context.manifestOf(ended, details), folder);
-      this.#context.removeFolder(place);
+      if (isLast) results?.publish(manifest, folder);
+      else results?.publishBeside(manifest, folder);
     } catch (error) {
-      await results?.dropPartialFolder().catch(() => {}); // the reason below matters more
+      if (this.#isOver || this.#abandonReason !== undefined) return this.#abandoned(report.type);
+      this.#onProblem(error as Error);
+      await results?.drop().catch(() => {}); // the reason below matters more
       const reason = `${(error as Error).message}; its files stay on ${link.name}`;
       return this.#over({ type: 'transfer-failed', reason, exitCode: report.exitCode }, report);
     }
+    this.#isOver = true;
+    this.#context.removeFolder(place);
+    if (ended.willRetry) await results?.drop().catch(() => {}); // the next attempt clears it, too
     for (const message of fetched.warnings) {
       const { id, name, line } = this.#job;
       this.#context.events.publish({ type: 'job:warned', at: ended.at, job: id, name, line, message });
     }
     this.#context.events.publish(ended);
-    return exited;
-  }
-
-  /** Ends the attempt without a result. */
-  #over(outcome: JobOutcome, report?: EndReport): JobOutcome {
-    this.#context.events.publish(this.#endedEvent(outcome, report, 0));
     return outcome;
   }
 
-  #endedEvent(outcome: JobOutcome, report: EndReport | undefined, returnedBytes: number): JobEnded {
-    const { id, name, line, command } = this.#job;
-    return {
-      type: 'job:ended',
-      at: this.#context.now(),
-      job: id,
-      name,
-      line,
-      command,
-      machine: this.#context.link.name,
-      attempt: this.attempt.number,
-      outcome,
-      ...(this.#startedAt === undefined ? {} : { startedAt: this.#startedAt }),
-      durationMs: report?.durationMs ?? 0,
-      sentBytes: this.#sentBytes,
-      returnedBytes,
-      leftBehind: report?.leftBehind ?? 0,
-    };
+  #outcomeOf(report: EndReport): JobOutcome {
+    const { call } = this.#context;
+    if (report.endedBy === 'timeout')
+      return { type: 'timed-out', timeoutMs: this.#expiredAfterMs ?? call.timeoutMs ?? report.durationMs };
+    // Only the machine knows which came first, its end or our wish for it.
+    if (report.endedBy === 'cancel')
+      return { type: 'cancelled', reason: this.#cancelReason ?? 'its end was asked for' };
+    const { gpus, reserveMachine } = this.#job.request;
+    return exitOutcome({ ...report, errorTail: this.#output.errorTail, hasGpus: gpus > 0 || reserveMachine });
   }
+
+  async #failed(report: Extract<AttemptReport, { type: 'failed' }>): Promise<JobOutcome> {
+    const { reason, exitCode } = report;
+    // It may have run and printed before its machine's disk was full.
+    await this.#output.finish({ hasOutput: true, hasErrors: true }).catch(() => {});
+    if (this.#abandonReason !== undefined) return this.#abandoned(report.type);
+    // Nothing is in it that anybody may want. One whose command has ended is looked at again by the next run.
+    if (exitCode === undefined) this.#context.removeFolder(this.#context.place);
+    return this.#over({
+      type: 'transfer-failed',
+      reason,
+      ...(exitCode === undefined ? faultIn(reason) : { exitCode }),
+    });
+  }
+
+  /** Ends an attempt that does not count: whatever it left on its machine goes. */
+  #abandoned(how: AttemptReport['type'] | NotStarted['type']): JobOutcome {
+    // What was never begun keeps its folder: a call that is still on its way must find it and start nothing.
+    if (!this.#isOver && (how === 'ended' || how === 'failed' || how === 'lost'))
+      this.#context.removeFolder(this.#context.place);
+    return this.#over({ type: 'cancelled', reason: this.#abandonReason ?? 'nobody waits for it' });
+  }
+
+  #abandonedOr(outcome: JobOutcome): JobOutcome {
+    if (this.#abandonReason === undefined) return outcome;
+    return { type: 'cancelled', reason: this.#abandonReason };
+  }
+
+  /** Asks once whether this attempt is the job's last. */
+  #isLast(outcome: JobOutcome): boolean {
+    if (outcome.type === 'cancelled') return true;
+    this.#answer ??= this.#context.isFinal(this.attempt, outcome, this.machine);
+    return this.#answer;
+  }
+  #answer: boolean | undefined;
+
+  /** Ends the attempt without a result. */
+  #over(outcome: JobOutcome, report?: EndReport): JobOutcome {
+    if (this.#isOver) return outcome;
+    this.#isOver = true;
+    if (this.#context.link.isClosed) return outcome; // the batch was left: the next run tells how it ended
+    // A result that could not be put beside is not followed by another attempt either.
+    const willRetry =
+      this.#abandonReason !== undefined || (this.#answer === undefined && !this.#isLast(outcome));
+    this.#context.events.publish(this.#endedEvent(outcome, { report, returnedBytes: 0, willRetry }));
+    return outcome;
+  }
+
+  #endedEvent(
+    outcome: JobOutcome,
+    more: {
+      readonly report: EndReport | undefined;
+      readonly returnedBytes: number;
+      readonly willRetry: boolean;
+    },
+  ): JobEnded {
+    return endedEvent(this.#facts, {
+      at: this.#context.now(),
+      outcome,
+      startedAt: this.#startedAt,
+      sentBytes: this.#sentBytes,
+      errorTail: this.#output.errorTail,
+      ...more,
+    });
+  }
+
+  get #facts(): AttemptFacts {
+    return { job: this.#job, attempt: this.attempt, machine: this.machine };
+  }
+}
+
+function cannotKeep(error: Error): string {
+  return `its output cannot be written here: ${error.message}`;
+}
+
+function faultIn(reason: string): { readonly machineFault?: string } {
+  const machineFault = faultOfFailedStart(reason);
+  return machineFault === undefined ? {} : { machineFault };
 }
 
 /** The shell text that bash runs: the machine's `setup` line first, where there is one, then the command as it stands. */
 export function jobScript(command: string, setup: string | undefined): string {
   return setup === undefined ? command : `${setup}\n${command}`;
-}
-
-/** Folders removed with one call, and the longest that one waits to be. */
-const REMOVED_AT_ONCE = 500;
-const REMOVED_AFTER_MS = 10_000;
-
-/**
- * Removes attempt folders in large groups, or when the machine is let go of. Not one by one: besides the calls, ext4
- * makes every new file look at all inodes freed in the last five seconds.
- */
-export class FolderRemover {
-  readonly #link: MachineLink;
-  readonly #places: AttemptPlace[] = [];
-  #timer: NodeJS.Timeout | undefined;
-  #removing: Promise<void> = Promise.resolve();
-
-  constructor(link: MachineLink) {
-    this.#link = link;
-  }
-
-  /** Takes note of a folder whose results are home. */
-  add(place: AttemptPlace): void {
-    this.#places.push(place);
-    if (this.#places.length >= REMOVED_AT_ONCE) void this.done();
-    this.#timer ??= setTimeout(() => void this.done(), REMOVED_AFTER_MS).unref();
-  }
-
-  /** Removes what waits. */
-  done(): Promise<void> {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    const places = this.#places.splice(0);
-    if (places.length > 0) {
-      // A machine that is gone for good keeps its folders: a later clean-up finds them.
-      this.#removing = this.#removing.then(() => this.#remove(places)).catch(() => {});
-    }
-    return this.#removing;
-  }
-
-  async #remove(places: readonly AttemptPlace[]): Promise<void> {
-    await this.#link.retrying(async (session) => {
-      const files = await session.files();
-      await files.run(removeAttempts(session.folders.runs, places));
-    });
-  }
 }

@@ -67,6 +67,11 @@ export class MachineLink {
     return this.#up !== undefined;
   }
 
+  /** Whether the machine was let go of: what fails then, fails since nobody waits for it. */
+  get isClosed(): boolean {
+    return this.#closed;
+  }
+
   /** Runs a step that may be repeated; when the connection goes under it, again on the next one. */
   async retrying<T>(step: (session: MachineSession) => Promise<T>): Promise<T> {
     for (;;) {
@@ -100,12 +105,19 @@ export class MachineLink {
     this.#cancelled.set(key(place), { place, graceMs });
     this.#up?.supervisor.cancel(place, graceMs);
   }
+  /** The same for an attempt that has run for longer than it may. */
+  expire(place: AttemptPlace, graceMs: number): void {
+    this.#expired.set(key(place), { place, graceMs });
+    this.#up?.supervisor.expire(place, graceMs);
+  }
+  readonly #expired = new Map<string, { readonly place: AttemptPlace; readonly graceMs: number }>();
   readonly #cancelled = new Map<string, { readonly place: AttemptPlace; readonly graceMs: number }>();
 
   /** Hears no more of an attempt. */
   forget(place: AttemptPlace): void {
     this.#attempts.delete(key(place));
     this.#cancelled.delete(key(place));
+    this.#expired.delete(key(place));
   }
 
   /** Lets go of the machine. Jobs there run on. */
@@ -129,6 +141,7 @@ export class MachineLink {
     }
     this.#up = session;
     for (const { place } of this.#attempts.values()) session.supervisor.adopt(place);
+    for (const { place, graceMs } of this.#expired.values()) session.supervisor.expire(place, graceMs);
     for (const { place, graceMs } of this.#cancelled.values()) session.supervisor.cancel(place, graceMs);
     void Promise.race([host.closed, session.supervisor.ended]).then((reason) => this.#lose(session, reason));
     return session;

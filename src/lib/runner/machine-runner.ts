@@ -3,7 +3,7 @@
  * of their starts and ends.
  */
 import type { SchedulerEvent } from '../domain/events.ts';
-import type { Attempt, Job } from '../domain/job.ts';
+import type { Attempt, Job, JobOutcome } from '../domain/job.ts';
 import type { MachineName } from '../domain/machine.ts';
 import type { FoundAttempt } from '../domain/ports.ts';
 import type { Allocation } from '../domain/resources.ts';
@@ -37,8 +37,20 @@ export interface RunnerOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** How often growing output is fetched. @default 400 */
   readonly outputPollMs?: number;
-  /** How long a job may take to end after TERM before KILL. @default 5000 */
+  /** How long a job may take to end after TERM before KILL. @default 10000 */
   readonly killGraceMs?: number;
+  /** How long a job may run; its machine keeps the time. @default no limit */
+  readonly timeoutMs?: number | undefined;
+  /** The most that is kept of a job's `.out`, and of its `.err`. @default no limit */
+  readonly maxOutputBytes?: number | undefined;
+  /** Hears of each attempt just before its machine does. */
+  readonly beforeStart?: ((job: Job, attempt: Attempt) => void) | undefined;
+  /** Whether `.out` and `.err` in the results folder are an adopted attempt's own. @default they are not */
+  readonly ownsOutput?: ((attempt: Attempt) => boolean) | undefined;
+  /** Whether an attempt that ended so is its job's last. @default it is */
+  readonly isLast?: ((attempt: Attempt, outcome: JobOutcome, machine: MachineName) => boolean) | undefined;
+  /** Results cannot be kept on this computer; what is not home stays on its machine. */
+  readonly onLocalProblem?: ((error: Error) => void) | undefined;
   /** What source trees may take up on the machine before unused ones are removed. @default 20 GiB */
   readonly cacheLimitBytes?: number;
   /** How long to wait for a reserved GPU's memory after its job. @default 10000 */
@@ -58,7 +70,9 @@ const GPU_MEMORY_TOLERANCE_MIB = 64;
 
 /** How much later than asked a machine may answer about its GPUs. */
 const GPU_ANSWER_MS = 10_000;
-const CLEAN_UP_WITHIN_MS = 10_000;
+const CLEAN_UP_WITHIN_MS = 20_000;
+
+const KILL_GRACE_MS = 10_000;
 
 /** Starts jobs on one machine, spaced in time. */
 export class MachineRunner {
@@ -104,7 +118,7 @@ export class MachineRunner {
   /** Finds what an earlier controller of the same batch left on this machine. */
   async discover(): Promise<readonly FoundAttempt[]> {
     return await this.#link.retrying(async (session) =>
-      discoverAttempts(this.name, await session.files(), session.folders.runs),
+      discoverAttempts(this.name, await session.files(), session.folders.runs, { claim: true }),
     );
   }
 
@@ -113,16 +127,27 @@ export class MachineRunner {
     this.#remover.add({ folder: jobFolder(attempt.job), number: attempt.number });
   }
 
-  /** The attempts handed to this machine that are not over. */
-  underWay(): readonly { readonly job: string; readonly place: AttemptPlace }[] {
-    return [...this.#underWay.values()];
-  }
-  readonly #underWay = new Map<string, { readonly job: string; readonly place: AttemptPlace }>();
-
   /** Whether the machine can be reached now. */
   get isUp(): boolean {
     return this.#link.isUp;
   }
+
+  /** Ends an attempt that nobody wants and removes what it left there, when the machine can be reached. */
+  end({ attempt }: FoundAttempt): void {
+    const place: AttemptPlace = { folder: jobFolder(attempt.job), number: attempt.number };
+    const ended = new Promise<void>((resolve) => {
+      this.#link.adopt(place, (report) => {
+        if (report.type === 'started') return;
+        this.#link.forget(place);
+        this.#remover.add(place);
+        resolve();
+      });
+    });
+    this.#ending = Promise.all([this.#ending, ended]);
+    this.#link.cancel(place, this.#options.killGraceMs ?? KILL_GRACE_MS);
+  }
+  /** Settles when all attempts that nobody wants have ended. */
+  #ending: Promise<unknown> = Promise.resolve();
 
   /** Hears of each command that has started. */
   onStarted(listener: (jobName: string) => void): () => void {
@@ -182,22 +207,27 @@ export class MachineRunner {
     }
   }
 
-  /** Lets go of the machine, when what is on its way has come. Jobs there run on. */
-  async close(): Promise<void> {
+  /** Lets go of the machine, when what is on its way has come. Jobs there run on. Resolves to whether nothing is left there. */
+  async close(): Promise<boolean> {
+    let isClean = false;
     await this.#reader.then(
       (reader) => reader.close(),
       () => {},
     );
     if (this.#link.isUp) {
-      const cleaning = this.#remover
-        .done()
+      const cleaning = this.#ending
+        .then(() => this.#remover.done())
         .then(() => this.#link.session())
-        .then((session) => session.removeBatchFolder());
+        .then((session) => session.removeBatchFolder())
+        .then((isGone) => {
+          isClean = isGone;
+        });
       // A machine that goes away at this moment must not hold us: a later clean-up finds the folders.
       await withTimeLimit(cleaning, CLEAN_UP_WITHIN_MS, () => new Error('too long')).catch(() => {});
     }
     await this.#link.close();
     if (this.#options.resultsFolder !== undefined) removeEmptyPartialFolder(this.#options.resultsFolder);
+    return isClean;
   }
 
   async #run(
@@ -206,15 +236,16 @@ export class MachineRunner {
     allocation: Allocation,
     found: FoundAttempt | undefined,
   ): Promise<JobRun> {
-    const { batch, resultsFolder, events, env = {}, setup, onOutput, killGraceMs = 5000 } = this.#options;
-    const { now = Date.now, treeOf } = this.#options;
+    const { batch, resultsFolder, events, env = {}, setup, onOutput, now = Date.now, treeOf } = this.#options;
+    const { killGraceMs = KILL_GRACE_MS, timeoutMs, maxOutputBytes, beforeStart } = this.#options;
+    const { ownsOutput = () => false, isLast = () => true, onLocalProblem = () => {} } = this.#options;
     // What an earlier controller started works in the tree of then.
     const tree = found === undefined ? await treeOf(job) : { ...NO_TREE, id: found.tree };
     const reader = await this.#reader;
     const cudaVisibleDevices =
       job.request.gpus > 0 && !job.request.reserveMachine ? allocation.gpus.join(',') : undefined;
     const place: AttemptPlace = { folder: jobFolder(job.name), number: attempt.number };
-    const run = new JobRun(
+    return new JobRun(
       job,
       attempt,
       {
@@ -244,6 +275,8 @@ export class MachineRunner {
             copyBackwards: job.copyBackwards,
           },
           script: jobScript(job.command, setup),
+          ...(timeoutMs === undefined ? {} : { timeoutMs }),
+          killGraceMs,
           back: job.copyBackwards === 'changed' ? 'changed' : job.copyBackwards.length > 0 ? 'named' : 'none',
         },
         // The turn comes last: jobs that waited for the same tree must not all start when it is there.
@@ -260,15 +293,15 @@ export class MachineRunner {
         cudaVisibleDevices,
         gpus: job.request.gpus > 0 ? allocation.gpus : [],
         killGraceMs,
+        maxOutputBytes,
+        beforeStart: () => beforeStart?.(job, attempt),
+        isFinal: isLast,
+        onLocalProblem,
         removeFolder: (place) => this.#remover.add(place),
         now,
       },
-      { adopt: found !== undefined },
+      { adopt: found !== undefined, resumeOutput: found !== undefined && ownsOutput(attempt) },
     );
-    const key = `${place.folder}/${place.number}`;
-    this.#underWay.set(key, { job: job.name, place });
-    void run.ended.then(() => this.#underWay.delete(key));
-    return run;
   }
 
   /** Waits until `startSpacingMs` have passed since the start before. */

@@ -8,6 +8,7 @@ import type { RemoteHost } from '../remote/remote-host.ts';
 import { RequestShell } from '../remote/remote-shell.ts';
 import { shellQuote } from '../util/shell-quote.ts';
 import { withTimeLimit } from '../util/time-limit.ts';
+import { removeEmptyBatch } from './job-folder.ts';
 import { type AttemptPlace, type AttemptReport, type MachineFolders, Supervisor } from './supervisor.ts';
 
 /** Where a session works and what it does there. */
@@ -18,6 +19,11 @@ export interface SessionOptions {
   readonly machineKey: string | Promise<string>;
   /** Names the batch's folder. */
   readonly batch: string;
+  /**
+   * Who controls the batch: its computer, and the folder and the batch file there. Noted beside the jobs for whoever
+   * finds them. Without it this session does not count as the batch's controller.
+   */
+  readonly origin?: BatchOrigin;
   /** Whether jobs get the user's login environment; the built-in machine's jobs have the caller's own. */
   readonly loginEnvironment: boolean;
   /** How long the machine may take to be ready. @default 20000 */
@@ -27,6 +33,13 @@ export interface SessionOptions {
   readonly onReport: (place: AttemptPlace, report: AttemptReport) => void;
   /** Something about the machine that a person should know. */
   readonly onWarning: (message: string) => void;
+}
+
+/** Where a batch comes from. */
+export interface BatchOrigin {
+  readonly host: string;
+  readonly folder: string;
+  readonly file: string;
 }
 
 /** The open shells on one machine. */
@@ -132,13 +145,13 @@ export class MachineSession {
     }
   }
 
-  /** Removes an empty rest of this batch's folder: what still holds a job stays. */
-  async removeBatchFolder(): Promise<void> {
+  /** Removes an empty rest of this batch's folder: what still holds a job stays. Resolves to whether all is gone. */
+  async removeBatchFolder(): Promise<boolean> {
     const shell = await this.files();
-    const runs = shellQuote(this.folders.runs);
     const leases = `${shellQuote(this.folders.leases)}/*.${this.folders.leaseSuffix}`;
-    await shell.run(
-      `{ rm -rf ${runs}/.spares || { chmod -R u+w ${runs}/.spares; rm -rf ${runs}/.spares; }; rmdir ${runs}/* ${runs}; rm -f ${leases}; } 2>/dev/null`,
+    const runs = shellQuote(this.folders.runs);
+    return (
+      (await shell.run(`${removeEmptyBatch(this.folders.runs)}; rm -f ${leases}; [ ! -e ${runs} ]`)) === 0
     );
   }
 
@@ -167,9 +180,13 @@ async function prepareFolders(
   shell: RequestShell,
   options: SessionOptions,
 ): Promise<SessionFolders> {
-  const base =
-    options.remoteDir === undefined ? '"$HOME/.cache/ssh-scheduler"' : remotePath(options.remoteDir);
+  const base = remoteBase(options.remoteDir);
   const machineKey = await options.machineKey;
+  const { origin } = options;
+  const noteOrigin =
+    origin === undefined
+      ? ''
+      : `[ -s "$runs/.origin" ] || printf '%s\\n' ${shellQuote(JSON.stringify(origin))} >"$runs/.origin"`;
   const { exitCode, output } = await shell.text(`(
 for tool in bash tar; do command -v $tool >/dev/null 2>&1 || { echo "no $tool there"; exit 3; }; done
 base=${base}
@@ -178,6 +195,7 @@ mkdir -p "$base/trees" "$base/shares" "$base/leases" "$runs" 2>&1 && chmod 700 "
 : >"$runs/.try" || { echo "cannot write to $runs"; exit 5; }
 if cp -a --reflink=auto "$runs/.try" "$runs/.try2" 2>/dev/null; then copy='cp -a --reflink=auto'; else copy='cp -a'; fi
 rm -f "$runs/.try" "$runs/.try2"
+${noteOrigin}
 printf 'ready\\n%s\\n%s\\n' "$PWD" "$copy")`);
   const lines = output.split('\n');
   const at = lines.lastIndexOf('ready');
@@ -193,7 +211,13 @@ printf 'ready\\n%s\\n%s\\n' "$PWD" "$copy")`);
     leases: `${where}/leases`,
     leaseSuffix: `${options.batch}.${machineKey}`,
     copyCommand: copyCommand.includes('reflink') ? 'cp -a --reflink=auto' : 'cp -a',
+    isController: origin !== undefined,
   };
+}
+
+/** Our folder on a machine, as a word of its shell. */
+export function remoteBase(remoteDir: string | undefined): string {
+  return remoteDir === undefined ? '"$HOME/.cache/ssh-scheduler"' : remotePath(remoteDir);
 }
 
 function remotePath(path: string): string {

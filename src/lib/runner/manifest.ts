@@ -2,7 +2,8 @@
 import type { JobEnded } from '../domain/events.ts';
 import type { Job } from '../domain/job.ts';
 import type { Allocation } from '../domain/resources.ts';
-import type { RunDetails } from './job-run.ts';
+import type { RunDetails } from './job-run-context.ts';
+import type { AttemptManifest } from './result-files.ts';
 
 /** Raise it when a field changes its meaning or goes away. */
 export const MANIFEST_SCHEMA_VERSION = 1;
@@ -23,10 +24,10 @@ export function manifestOf(
   ended: JobEnded,
   details: RunDetails,
   batch: BatchFacts,
-): object {
+): AttemptManifest {
   const { outcome, startedAt, durationMs } = ended;
   const { memoryMiB, cpuCores, gpus, gpuMemoryMiB, gpuUtilization, reserveGpu, reserveMachine } = job.request;
-  return {
+  const manifest = {
     schema: MANIFEST_SCHEMA_VERSION,
     name: job.name,
     command: job.command,
@@ -47,11 +48,15 @@ export function manifestOf(
     outcome: outcome.type,
     exit_code: 'exitCode' in outcome ? (outcome.exitCode ?? null) : null,
     ...('reason' in outcome ? { reason: outcome.reason } : {}),
+    ...(outcome.type === 'out-of-memory' ? { memory: outcome.memory } : {}),
+    ...(outcome.type === 'timed-out' ? { timeout_s: outcome.timeoutMs / 1000 } : {}),
     started_at: startedAt === undefined ? null : new Date(startedAt).toISOString(),
     ended_at: startedAt === undefined ? null : new Date(startedAt + durationMs).toISOString(),
     duration_s: durationMs / 1000,
     out_bytes: details.outBytes,
     err_bytes: details.errBytes,
+    ...(details.isOutCut ? { out_cut: true } : {}),
+    ...(details.isErrCut ? { err_cut: true } : {}),
     sent_bytes: ended.sentBytes,
     returned_bytes: ended.returnedBytes,
     returned_files: details.files,
@@ -62,4 +67,5 @@ export function manifestOf(
     git: batch.git === undefined ? null : { commit: batch.git.commit, dirty: batch.git.isDirty },
     tool_version: batch.toolVersion,
   };
+  return manifest;
 }

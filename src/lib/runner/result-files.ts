@@ -1,5 +1,5 @@
 /**
- * What one job leaves in the results folder: `NAME.out` and `NAME.err` as they grow, `NAME/` with the files that it
+ * What one attempt leaves in the results folder: `NAME.out` and `NAME.err` as they grow, `NAME/` with the files that it
  * made, by one rename, and last `NAME.json`, whose presence says that the result is whole. Nothing that is finished is
  * ever replaced.
  *
@@ -11,35 +11,58 @@
  *     3  `.partial/NAME/` is renamed to `NAME/`      completed: `.partial/NAME.json` is whole and needs only its rename
  *     4  `.partial/NAME.json` becomes `NAME.json`    finished
  *
+ * An attempt that another one follows is put beside, as `NAME.attempt-N`, and leaves `NAME` free. There the manifest
+ * comes first, so that whoever fetches the attempt again after a crash knows the name for its own and moves what is
+ * missing.
+ *
+ * Two attempts of one job may be under way here, one of them given up. It leaves at once what the other one owns now:
+ * `.out` and `.err`, and, when nothing is being written into it, `.partial/NAME/`.
+ *
  * Writes are synchronous: pieces are small, their order matters, and a slow disk then holds the machine's output back
  * instead of filling our memory.
  */
+import { createHash } from 'node:crypto';
 import {
-  chmodSync,
   closeSync,
+  constants,
+  createReadStream,
   existsSync,
-  lstatSync,
+  fstatSync,
+  ftruncateSync,
   mkdirSync,
   openSync,
-  readdirSync,
   readFileSync,
+  readSync,
   renameSync,
-  rmdirSync,
-  rmSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { SchedulerError } from '../domain/errors.ts';
+import type { OutputStream } from './output-reader.ts';
+import { clearPartial, findPartial, PARTIAL_FOLDER, partialPaths, writeBeside } from './partial-result.ts';
 
-/** Folder below the results folder for what is not whole yet. */
-export const PARTIAL_FOLDER = '.partial';
+export {
+  clearPartial,
+  completePartial,
+  findPartial,
+  PARTIAL_FOLDER,
+  type PartialResult,
+  removeEmptyPartialFolder,
+} from './partial-result.ts';
 
-/** The files of one job's result. */
+/** Who fills `.partial/NAME/`, by its path, and when that ends: one attempt at a time. */
+const receiving = new Map<string, Promise<void>>();
+
+/** The files of one attempt's result. */
 export class ResultFiles {
   readonly #folder: string;
   readonly #name: string;
   readonly #lengths = { out: 0, err: 0 };
+  #isLeft = false;
+  #isFilling = false;
+  /** Lets the next attempt have `.partial/NAME/`, while this one has it. */
+  #release: (() => void) | undefined;
 
   /** `folder`: the results folder, which exists. */
   constructor(folder: string, name: string) {
@@ -49,152 +72,220 @@ export class ResultFiles {
 
   /** Starts `.out` and `.err` anew. */
   openOutputs(): void {
-    for (const stream of ['out', 'err'] as const) {
+    for (const stream of STREAMS) {
       writeFileSync(this.#path(stream), '');
       this.#lengths[stream] = 0;
     }
   }
 
-  /** Appends to `.out` or `.err`. Opened for each piece: a thousand running jobs must not need as many descriptors. */
-  append(stream: 'out' | 'err', chunk: Buffer): void {
-    const fd = openSync(this.#path(stream), 'r+');
-    try {
-      // At explicit positions: a write that failed half-way (disk full) may be made again and doubles nothing.
-      const from = this.#lengths[stream];
-      for (let at = 0; at < chunk.length; ) at += writeSync(fd, chunk, at, chunk.length - at, from + at);
-    } finally {
-      closeSync(fd);
+  /**
+   * Goes on where `.out` and `.err` stop; one that is missing begins empty. Returns their lengths in bytes, at most
+   * `limitBytes`: what is beyond is cut off, an earlier mark of a cut perhaps.
+   */
+  resumeOutputs(limitBytes = Number.POSITIVE_INFINITY): { readonly out: number; readonly err: number } {
+    for (const stream of STREAMS) {
+      const fd = openSync(this.#path(stream), constants.O_RDWR | constants.O_CREAT, 0o666);
+      try {
+        const { size } = fstatSync(fd);
+        if (size > limitBytes) ftruncateSync(fd, limitBytes);
+        this.#lengths[stream] = Math.min(size, limitBytes);
+      } finally {
+        closeSync(fd);
+      }
     }
+    return { ...this.#lengths };
+  }
+
+  /** Appends to `.out` or `.err`. Opened for each piece: a thousand running jobs must not need as many descriptors. */
+  append(stream: OutputStream, chunk: Buffer): void {
+    if (this.#isLeft) throw new Error('Internal error: these files belong to another attempt now');
+    // At explicit positions: a write that failed half-way (disk full) may be made again and doubles nothing.
+    writeAt(this.#path(stream), chunk, this.#lengths[stream]);
     this.#lengths[stream] += chunk.length;
   }
 
-  #path(stream: 'out' | 'err'): string {
+  /** The last bytes of `.out` or `.err`. */
+  endOf(stream: OutputStream, lastBytes: number): Buffer {
+    const length = Math.min(this.#lengths[stream], lastBytes);
+    const end = Buffer.alloc(length);
+    if (length === 0) return end;
+    const fd = openSync(this.#path(stream), 'r');
+    try {
+      return end.subarray(0, readSync(fd, end, 0, length, this.#lengths[stream] - length));
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** The SHA-256 of `.out` or `.err` as far as it was written here, in hex. */
+  async hashOf(stream: OutputStream): Promise<string> {
+    const hash = createHash('sha256');
+    const length = this.#lengths[stream];
+    if (length > 0)
+      for await (const chunk of createReadStream(this.#path(stream), { end: length - 1 }))
+        hash.update(chunk as Buffer); // no encoding is set
+    return hash.digest('hex');
+  }
+
+  /** Replaces `.out` or `.err` by what `fill` brings, when that is whole. */
+  async replaceOutput(
+    stream: OutputStream,
+    fill: (append: (chunk: Buffer) => void) => Promise<unknown>,
+  ): Promise<void> {
+    await this.receive(async (folder) => {
+      const path = join(folder, stream);
+      let length = 0;
+      writeFileSync(path, '');
+      await fill((chunk) => {
+        writeAt(path, chunk, length);
+        length += chunk.length;
+      });
+      if (this.#isLeft) return;
+      renameSync(path, this.#path(stream));
+      this.#lengths[stream] = length;
+    });
+    await this.drop();
+  }
+
+  #path(stream: OutputStream): string {
     return join(this.#folder, `${this.#name}.${stream}`);
   }
 
-  /** A fresh folder to receive the job's files in. */
-  async makePartialFolder(): Promise<string> {
-    await this.dropPartialFolder(); // an earlier try may have left some
+  /**
+   * Lets `fill` put the attempt's files into a fresh folder, where they stay until they are published or dropped. Waits
+   * while another attempt, which was given up, still writes there.
+   */
+  async receive<T>(fill: (folder: string) => Promise<T>): Promise<T> {
     const { folder } = partialPaths(this.#folder, this.#name);
-    mkdirSync(folder, { recursive: true });
-    return folder;
+    if (this.#release === undefined) {
+      for (let other = receiving.get(folder); other !== undefined; other = receiving.get(folder)) await other;
+      const { promise, release } = turn();
+      receiving.set(folder, promise);
+      this.#release = () => {
+        receiving.delete(folder);
+        release();
+      };
+    }
+    this.#isFilling = true;
+    try {
+      if (this.#isLeft) throw new Error('another attempt counts');
+      await this.#clear(); // an earlier try may have left some
+      mkdirSync(folder, { recursive: true });
+      return await fill(folder);
+    } finally {
+      this.#isFilling = false;
+      if (this.#isLeft) await this.drop();
+    }
   }
 
   /** Throws away what is not published. What lacks only its last rename stays for the next run to complete. */
-  async dropPartialFolder(): Promise<void> {
+  async drop(): Promise<void> {
+    try {
+      await this.#clear();
+    } finally {
+      this.#release?.();
+      this.#release = undefined;
+    }
+  }
+
+  async #clear(): Promise<void> {
+    if (this.#release === undefined && receiving.has(partialPaths(this.#folder, this.#name).folder)) return;
     const partial = findPartial(this.#folder, { name: this.#name, hasFolder: true });
     if (partial.type === 'incomplete') await clearPartial(this.#folder, this.#name);
+  }
+
+  /** Another attempt owns these names from now on: nothing is written, made or removed there any more. */
+  leave(): void {
+    this.#isLeft = true;
+    if (!this.#isFilling && this.#release !== undefined) void this.drop().catch(() => {}); // the next one clears it, too
   }
 
   /**
    * Makes the result whole: its folder (the received files, or an empty one, or none), then its manifest. All that
    * needs room on the disk is done first; what is left are two renames.
    */
-  publish(manifest: object, folder: 'received' | 'empty' | 'none'): void {
+  publish(manifest: object, folder: ResultFolder): void {
     const finalFolder = join(this.#folder, this.#name);
     const finalManifest = join(this.#folder, `${this.#name}.json`);
     for (const path of folder === 'none' ? [finalManifest] : [finalFolder, finalManifest]) {
       if (existsSync(path)) throw new SchedulerError(`${path} exists already; results are never replaced`);
     }
     const partial = partialPaths(this.#folder, this.#name);
-    // An empty folder takes the same way as a full one, so that the remains of a crash read the same.
-    if (folder === 'empty') mkdirSync(partial.folder, { recursive: true });
-    writeBeside(partial.manifest, `${JSON.stringify(manifest, null, 2)}\n`);
-    if (folder !== 'none') renameSync(partial.folder, finalFolder);
+    writeBeside(partial.manifest, manifestText(manifest));
+    if (folder === 'empty') mkdirSync(finalFolder);
+    if (folder === 'received') renameSync(partial.folder, finalFolder);
     renameSync(partial.manifest, finalManifest);
+    this.#release?.();
+    this.#release = undefined;
   }
-}
 
-/** Where a result is made before it has its place. */
-function partialPaths(resultsFolder: string, name: string) {
-  const base = join(resultsFolder, PARTIAL_FOLDER, name);
-  return { folder: base, manifest: `${base}.json` };
-}
+  /**
+   * Puts the attempt's result beside, as `NAME.attempt-N`; where another result has that name, under the next free
+   * number. What a crash left of the same attempt there is completed; what was received once more then, `drop` removes.
+   */
+  publishBeside(manifest: AttemptManifest, folder: ResultFolder): void {
+    const { base, isOurs } = this.#placeBeside(manifest);
+    const partial = partialPaths(this.#folder, this.#name);
+    if (!isOurs) {
+      // Not `.partial/NAME.json`, which the next run would take for a result that lacks only its last rename.
+      const path = join(this.#folder, PARTIAL_FOLDER, `.${this.#name}.attempt`);
+      writeBeside(path, manifestText(manifest));
+      renameSync(path, `${base}.json`);
+    }
+    if (folder === 'empty') mkdirSync(base, { recursive: true });
+    else if (folder === 'received' && !existsSync(base)) renameSync(partial.folder, base);
+    for (const stream of STREAMS)
+      if (existsSync(this.#path(stream))) renameSync(this.#path(stream), `${base}.${stream}`);
+  }
 
-/** Writes a file in the folder for partial results, which another batch removes when it sees it empty. */
-function writeBeside(path: string, text: string): void {
-  for (let tries = 1; ; tries++) {
-    mkdirSync(dirname(path), { recursive: true });
-    try {
-      writeFileSync(path, text);
-      return;
-    } catch (error) {
-      if (tries === 5 || (error as NodeJS.ErrnoException).code !== 'ENOENT') throw error; // fs errors have a code
+  /** Where an attempt's result goes that is not the job's last. */
+  #placeBeside(manifest: AttemptManifest): { readonly base: string; readonly isOurs: boolean } {
+    for (let number = manifest.attempt; ; number++) {
+      const base = join(this.#folder, `${this.#name}.attempt-${number}`);
+      const isOurs = isOfSameAttempt(`${base}.json`, manifest);
+      if (isOurs || ['.json', '', '.out', '.err'].every((ending) => !existsSync(`${base}${ending}`)))
+        return { base, isOurs };
     }
   }
 }
 
-/** What a crash left of a result on its way to its place. */
-export type PartialResult =
-  /** Everything is there but the last rename. `manifest`: where the whole manifest stands. */
-  | { readonly type: 'complete'; readonly manifest: string }
-  /** It has to come, or to be made, again. */
-  | { readonly type: 'incomplete' }
-  | { readonly type: 'none' };
+/** What stands for the files that a job made: those received, an empty folder, or none where none were asked for. */
+export type ResultFolder = 'received' | 'empty' | 'none';
 
-/** Tells what a crash left of a job's result, and changes nothing. `hasFolder`: whether the job's result has one. */
-export function findPartial(
-  resultsFolder: string,
-  { name, hasFolder }: { readonly name: string; readonly hasFolder: boolean },
-): PartialResult {
-  // Another job may be named `NAME.json`: then that is its folder.
-  const partial = partialPaths(resultsFolder, name);
-  if (kindOf(partial.folder) === 'folder') return { type: 'incomplete' };
-  if (kindOf(partial.manifest) !== 'file') return { type: 'none' };
-  // Without a whole manifest a folder of that name is not ours: the folder is renamed after the manifest is written.
-  const isComplete =
-    isJson(partial.manifest) &&
-    (!hasFolder || kindOf(join(resultsFolder, name)) === 'folder') &&
-    kindOf(join(resultsFolder, `${name}.json`)) === undefined;
-  return isComplete ? { type: 'complete', manifest: partial.manifest } : { type: 'incomplete' };
+/** What tells an attempt from all others, in its manifest. */
+export interface AttemptManifest {
+  readonly batch: string;
+  readonly attempt: number;
 }
 
-function kindOf(path: string): 'file' | 'folder' | 'other' | undefined {
-  const stat = lstatSync(path, { throwIfNoEntry: false });
-  if (stat === undefined) return undefined;
-  return stat.isFile() ? 'file' : stat.isDirectory() ? 'folder' : 'other';
+const STREAMS = ['out', 'err'] as const;
+
+function manifestText(manifest: object): string {
+  return `${JSON.stringify(manifest, null, 2)}\n`;
 }
 
-/** Does the last rename of a result that a crash left complete. */
-export function completePartial(resultsFolder: string, name: string): void {
-  renameSync(partialPaths(resultsFolder, name).manifest, join(resultsFolder, `${name}.json`));
-}
-
-/** Throws away what a crash left of a result. The manifest goes first: without its folder it would look complete. */
-export async function clearPartial(resultsFolder: string, name: string): Promise<void> {
-  const { folder, manifest } = partialPaths(resultsFolder, name);
-  if (kindOf(manifest) === 'file') rmSync(manifest);
-  if (kindOf(folder) !== 'folder') return;
-  const { default: fsExtra } = await import('fs-extra'); // wanted only where something went wrong
+function isOfSameAttempt(path: string, { batch, attempt }: AttemptManifest): boolean {
   try {
-    fsExtra.removeSync(folder);
-  } catch {
-    makeRemovable(Buffer.from(folder)); // read-only folders, where it was almost complete
-    fsExtra.removeSync(folder);
-  }
-}
-
-/** Lets the owner write in all folders. Names are bytes. */
-function makeRemovable(folder: Buffer): void {
-  chmodSync(folder, 0o700);
-  for (const entry of readdirSync(folder, { withFileTypes: true, encoding: 'buffer' }))
-    if (entry.isDirectory()) makeRemovable(Buffer.concat([folder, Buffer.from('/'), entry.name]));
-}
-
-function isJson(path: string): boolean {
-  try {
-    JSON.parse(readFileSync(path, 'utf8'));
-    return true;
+    const other = JSON.parse(readFileSync(path, 'utf8')) as Partial<AttemptManifest> | null;
+    return other?.batch === batch && other.attempt === attempt;
   } catch {
     return false;
   }
 }
 
-/** Removes the folder for partial results when nothing is in it. */
-export function removeEmptyPartialFolder(resultsFolder: string): void {
+function writeAt(path: string, chunk: Buffer, position: number): void {
+  const fd = openSync(path, 'r+');
   try {
-    rmdirSync(join(resultsFolder, PARTIAL_FOLDER));
-  } catch {
-    // it is not there, or another batch uses it
+    for (let at = 0; at < chunk.length; ) at += writeSync(fd, chunk, at, chunk.length - at, position + at);
+  } finally {
+    closeSync(fd);
   }
+}
+
+function turn(): { readonly promise: Promise<void>; readonly release: () => void } {
+  let release = () => {};
+  const promise = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  return { promise, release };
 }

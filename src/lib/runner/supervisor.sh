@@ -9,8 +9,8 @@
 # An attempt's folder, $R/JOB/ATTEMPT/:
 #
 #     started     whoever makes it owns the attempt: the wrapper, or, so that it never starts, adopt (a spare brings it)
-#     wrapper     pid and start time of the process that waits for the command
-#     pid         pid and start time of the command's shell, which leads its own session and process group
+#     wrapper     pid, start time and boot (see `boot` below) of the process that waits for the command
+#     pid         the same of the command's shell, which leads its own session and process group; and its uptime at the start
 #     request     what was asked for, as JSON, so that another controller can count it
 #     script      what bash runs         work/  where it runs         out, err  what it prints
 #     ref         made when work/ was ready, a tick of the file system's clock after its last entry
@@ -18,22 +18,28 @@
 #     changed     NUL-separated paths below work/: files and links that the job made or changed, empty folders it made
 #     deleted     NUL-separated paths that went forward and are gone; of a folder that is gone its own path alone
 #     differs     scratch, like names and facts: in what two listings differ
-#     cancelled   somebody asked for its end
+#     cancelled   somebody asked for its end: the tenths of a second that it has from TERM to KILL
+#     timed-out   its end was asked for since it ran for too long: likewise
+#     cgroup      the path of its own cgroup, where the user's systemd gives us some (see CGROUP)
 #     lost        its wrapper was found gone, and this was told
 #     exit.new    the exit record to be: made before the start, so that a full disk cannot prevent it
-#     exit        `code start end left-behind flags done`, by rename, last (start and end as /proc/uptime counts);
-#                 `unlisted` for done: what the job made could not be listed. The second line: the parts of work/
+#     exit        `code start end left-behind flags when done`, by rename, last (start and end as /proc/uptime counts,
+#                 when: the end in seconds since 1970); `unlisted` for done: what the job made could not be listed. The
+#                 second line: the parts of work/. A record that is not whole (the power failed) is none
+#
+# Beside the jobs' folders lies .controller: pid, start time and boot of the batch's supervisor (CONTROLLER is set then).
 #
 # What it says, a line each; JOB is the job folder's name, which holds no blanks:
 #
-#     started JOB N UPTIME
-#     ended JOB N CODE START END LEFT-BEHIND FLAGS   FLAGS: - and o, e: out, err hold something; w, d: files were
-#                                 made or changed, were deleted
+#     started JOB N AGO           AGO: seconds since then, 0 for a new start
+#     ended JOB N CODE START END LEFT-BEHIND FLAGS AGO   FLAGS: - and t, c: its time was over, its end was asked for;
+#                                 k, K: the kernel killed for want of memory, in its cgroup, on the machine; o, e: out,
+#                                 err hold something; w, d: files were made or changed, were deleted
 #     failed JOB N CODE REASON... CODE -: it could not be started; else it ended with that, and could not be completed
 #     lacks JOB N PART            nothing was done, since that part is not there
 #     refused JOB N               somebody else owns the attempt
 #     unstarted JOB N             (adopt) it never started, and now never will
-#     lost JOB N                  its wrapper is gone without an exit record
+#     lost JOB N rebooted|gone    it has no exit record, and the machine was started anew, or its wrapper is gone
 #     gpu-free TOKEN              the memory is free again
 #     gpu-held TOKEN INDEX FREE   it is not, within the time given
 #
@@ -47,6 +53,21 @@ trap '' HUP
 if command -v setsid >/dev/null 2>&1; then SETSID=setsid
 else SETSID='perl -MPOSIX -e POSIX::setsid();exec@ARGV'; fi
 job_env() { :; }
+
+# Where we were started in a scope of the user's systemd, each job has a cgroup of its own below it: whatever it does, it
+# cannot get out. CGROUP is the scope's folder. Its controllers count in leaves alone, so we make one for ourselves.
+CGROUP=
+if [ -n "$SSH_SCHEDULER_SCOPE" ]; then
+  while IFS=: read -r id _ path; do
+    if [ "$id" = 0 ]; then CGROUP=${CGROUP_ROOT:-/sys/fs/cgroup}$path; fi
+  done </proc/self/cgroup
+  if [ -n "$CGROUP" ] && mkdir "$CGROUP/supervisor" && echo $$ >"$CGROUP/supervisor/cgroup.procs"; then
+    echo +memory >"$CGROUP/cgroup.subtree_control"
+  else
+    CGROUP=
+  fi 2>/dev/null
+  unset SSH_SCHEDULER_SCOPE
+fi
 
 # A pause without a process: reading from a FIFO that is open both ways never ends, so the time-out is all there is.
 if mkfifo "$R/.pause" 2>/dev/null && exec 9<>"$R/.pause" && rm -f "$R/.pause" && ! { read -r -t 0.001 -u 9; } 2>/dev/null &&
@@ -67,18 +88,39 @@ uptime_now() { # -> up: seconds
   { read -r up _ </proc/uptime; } 2>/dev/null || up=$(date +%s)
 }
 
+wall_now() { # -> now: seconds since 1970
+  now=${EPOCHSECONDS:-}
+  [ -n "$now" ] || { printf -v now '%(%s)T' -1; } 2>/dev/null || now=$(date +%s)
+}
+
 start_of() { # pid -> start: its start time, empty when it is gone; pid and start time tell a recycled pid apart
   start=
   if [ -r /proc/self/stat ]; then
     { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 0
     set -- ${stat##*) }
-    start=${20}
+    if [ "$1" != Z ] && [ "$1" != X ]; then start=${20}; fi
   else
-    start=$(ps -o lstart= -p "$1" 2>/dev/null | tr -s ' ' _)
+    start=$(LC_ALL=C TZ=UTC0 ps -o lstart= -p "$1" 2>/dev/null | tr -s ' ' _)
   fi
 }
 
-alive() { # pid start
+# This run of the machine's system, `BOOT-ID:START`: the start time of process 1 tells containers on one kernel apart.
+# One of both may be empty, and `-` stands for neither.
+boot=
+{ read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null
+start_of 1
+boot=$boot:$start
+if [ "$boot" = : ]; then boot=-; fi
+
+is_other_boot() { # boot, as recorded: whether the machine was started anew since. What one of both lacks proves nothing
+  [ "$1" != "$boot" ] || return 1
+  case $1+$boot in *:*+*:*) ;; *) return 1 ;; esac
+  set -- "${1%%:*}" "${boot%%:*}" "${1#*:}" "${boot#*:}"
+  { [ -n "$1" ] && [ -n "$2" ] && [ "$1" != "$2" ]; } || { [ -n "$3" ] && [ -n "$4" ] && [ "$3" != "$4" ]; }
+}
+
+alive() { # pid start boot
+  if is_other_boot "$3"; then return 1; fi
   start_of "$1"
   [ -n "$start" ] && [ "$start" = "$2" ]
 }
@@ -87,7 +129,7 @@ session_members() { # session lowest-pid [highest-pid] -> members: what lives in
   members=
   if [ ! -r /proc/self/stat ]; then
     members=$(ps -axo pid=,pgid=,stat= | while read -r p g s; do [ "$g" = "$1" ] && [ "${s#Z}" = "$s" ] && printf ' %s' "$p"; done)
-  elif [ -n "$3" ]; then
+  elif [ -n "$3" ] && [ -n "$HAS_MAPFILE" ]; then
     p=$2
     while [ "$p" -le "$3" ]; do
       if [ -d "/proc/$p" ] && { is_in_session "$p" "$1" || has_mark "$p"; }; then members="$members $p"; fi
@@ -101,18 +143,35 @@ session_members() { # session lowest-pid [highest-pid] -> members: what lives in
     for p in $(grep -lzxF -e "$mark" /proc/[0-9]*/environ 2>/dev/null); do
       p=${p#/proc/}
       p=${p%/environ}
-      case "$members " in *" $p "*) ;; *) members="$members $p" ;; esac # most are in the session as well
+      add_member # most are in the session as well
     done
   fi
+  if [ -n "$cgroup" ]; then
+    { while read -r p; do add_member; done <"$cgroup/cgroup.procs"; } 2>/dev/null
+  fi
+}
+
+add_member() { # the process $p; 0 stands for one that we cannot see
+  case "$members 0 " in *" $p "*) ;; *) members="$members $p" ;; esac
+}
+
+kill_cgroup() { # all that is left in the cgroup $cgroup, also in those that the job made below it
+  if [ -n "$cgroup" ]; then echo 1 >"$cgroup/cgroup.kill"; fi 2>/dev/null
 }
 
 is_in_session() { # pid session
   { read -r stat <"/proc/$1/stat"; } 2>/dev/null && in_session "$2" ${stat##*) }
 }
 
-has_mark() { # pid
-  { mapfile -d '' -t environment <"/proc/$1/environ"; } 2>/dev/null || return 1
-  case " ${environment[*]} " in *" $mark "*) return 0 ;; esac
+has_mark() { # pid, of which $stat was just read
+  local IFS=$'\1' tries=3
+  while { mapfile -d '' -t environment <"/proc/$1/environ"; } 2>/dev/null; do
+    case "$IFS${environment[*]}$IFS" in *"$IFS$mark$IFS"*) return 0 ;; esac
+    # A process has none at the moment when it becomes another program. The kernel's own, of session 0, never have one.
+    [[ ${#environment[@]} = 0 && $tries -gt 0 && ${stat##*) } =~ ^[^ZX]\ [0-9]+\ [0-9]+\ [1-9] ]] || return 1
+    tries=$((tries - 1))
+    pause 0.003
+  done
   return 1
 }
 
@@ -120,28 +179,39 @@ in_session() { # session, then stat's fields from the third on: state ppid pgrp 
   [ "$5" = "$1" ] && [ "$2" != Z ] && [ "$2" != X ]
 }
 
-to_end() { # leader start lowest-pid -> members: what is still there, the leader itself until it has its session
-  session_members "$1" "$3"
-  if alive "$1" "$2"; then members="$1 $members"; fi
+to_end() { # leader start -> members: what is still there, the leader itself until it has its session
+  session_members "$1" 1
+  if alive "$1" "$2" "$boot"; then members="$1 $members"; fi
   [ -n "$members" ]
 }
 
 # The attempt's folder, and the mark that stands in the environment of all that its command starts: what leaves the
 # session (setsid, a daemon) is found by it.
 place() { # JOB N -> j n a mark
-  j=$1 n=$2 a=$R/$1/$2 mark=SSH_SCHEDULER_ATTEMPT=${R##*/}/$1/$2
+  j=$1 n=$2 a=$R/$1/$2 mark=SSH_SCHEDULER_ATTEMPT=${R##*/}/$1/$2 cgroup=
 }
 
-end_session() { # leader start lowest-pid grace-tenths: TERM, then KILL after the grace
-  tenths=0
-  signal=TERM
-  while to_end "$1" "$2" "$3"; do
-    if [ "$tenths" -ge "$4" ]; then signal=KILL; fi
+end_session() { # leader start grace-tenths [signal]: that signal, or TERM, then KILL after the grace
+  tenths=0 signal=${4:-TERM} looks_in_vain=0
+  while :; do
+    if ! to_end "$1" "$2"; then
+      # Twice: one look misses a process that forks and ends meanwhile, or is just becoming another program.
+      looks_in_vain=$((looks_in_vain + 1))
+      if [ "$looks_in_vain" -ge 2 ]; then
+        kill_cgroup
+        return 0
+      fi
+      pause 0.02
+      continue
+    fi
+    looks_in_vain=0
+    if [ "$tenths" -ge "$3" ]; then signal=KILL; fi
     if [ "$tenths" = 0 ] || [ "$signal" = KILL ]; then
       kill -s "$signal" $members 2>/dev/null
       kill -s CONT $members 2>/dev/null
+      if [ "$signal" = KILL ]; then kill_cgroup; fi
     fi
-    [ "$tenths" -lt $(($4 + 100)) ] || return 1
+    [ "$tenths" -lt $(($3 + 100)) ] || return 1
     pause 0.1
     tenths=$((tenths + 1))
   done
@@ -202,8 +272,14 @@ make_spares() { # set tree
   mv -T "$new" "$R/.spares/$1"
 }
 
-job() { # JOB N parts(`small:NAME`, or NAME/NAME...) exports links request script back(changed|named|none) end
-  [ "$9" = end ] || return 0
+# The last two words tell how long it may run (empty: without a limit), and how long it has from TERM to KILL then.
+job() { # JOB N parts(`small:NAME`, or NAME/NAME...) exports links request script back(changed|named|none) tenths tenths end
+  [ "${11}" = end ] || return 0
+  # What a broken connection delivers late must not begin what the batch has given to another machine since then.
+  if [ -n "$CONTROLLER" ] && ! is_controller; then
+    say "refused $1 $2"
+    return
+  fi
   spare= small=
   case $3 in
     small:*) if [ -n "$HAS_MAPFILE" ] && [ -z "$5" ]; then small=1; fi ;;
@@ -216,11 +292,15 @@ job() { # JOB N parts(`small:NAME`, or NAME/NAME...) exports links request scrip
   wrapper "$@" </dev/null 2>/dev/null &
 }
 
+is_controller() { # whether no later supervisor has taken the batch over
+  { read -r controller <"$R/.controller"; } 2>/dev/null && [ "$controller" = "$me" ]
+}
+
 wrapper() {
   set +m
   trap '' PIPE INT
   place "$1" "$2"
-  exports=$4 links=$5 request=$6 script=$7 back=$8
+  exports=$4 links=$5 request=$6 script=$7 back=$8 limit=$9 grace=${10}
   split_parts "${3#small:}"
   for name in "${names[@]}"; do
     if [ ! -d "$T/$name" ]; then
@@ -242,7 +322,7 @@ wrapper() {
   fi
   self=${BASHPID:-$(exec sh -c 'echo $PPID')}
   start_of "$self"
-  if ! { printf '%s %s\n' "$self" "$start" >"$a/wrapper" && printf '%s\n' "$request" >"$a/request" &&
+  if ! { printf '%s %s %s\n' "$self" "$start" "$boot" >"$a/wrapper" && printf '%s\n' "$request" >"$a/request" &&
     printf '%s\n' "$script" >"$a/script"; }; then
     say "failed $j $n - cannot write to $a (disk full?)"
     return
@@ -270,24 +350,47 @@ wrapper() {
       return
     fi
   fi
+  if [ -n "$CGROUP" ] && mkdir "$CGROUP/${R##*/}.$j.$n" 2>/dev/null; then
+    cgroup=$CGROUP/${R##*/}.$j.$n
+    printf '%s\n' "$cgroup" >"$a/cgroup"
+  fi
+  count_oom_kills
+  oom_kills_before=$oom_kills
   uptime_now
   began=$up
+  if [ -n "$limit" ]; then exec 8> >(timer "$limit" "$grace" >/dev/null); fi
   (
+    if [ -n "$cgroup" ]; then echo 0 >"$cgroup/cgroup.procs"; fi
     self=${BASHPID:-$(exec sh -c 'echo $PPID')}
     start_of "$self"
-    printf '%s %s\n' "$self" "$start" >"$a/pid"
+    printf '%s %s %s %s\n' "$self" "$start" "$boot" "$began" >"$a/pid"
     # After the pid is written, since the canceller writes first and then looks for the pid.
     if [ -e "$a/cancelled" ]; then exit 143; fi
-    say "started $j $n $began" >&3
+    { say "started $j $n 0" >&3; } 2>/dev/null # nobody may be listening, and this is not the job's to tell
     cd "$a/work" || exit 126
     job_env
     eval "$exports"
     export "$mark"
     trap - PIPE INT HUP
-    exec 3>&- 9>&- $SETSID bash "$a/script"
+    exec 3>&- 8>&- 9>&- $SETSID bash "$a/script"
   ) 3>&1 >"$a/out" 2>"$a/err"
   code=$?
   uptime_now
+  wall_now
+  when=$now
+  if [ -n "$limit" ]; then exec 8>&-; fi
+  fate= patience=${GRACE_TENTHS:-20} signal=TERM
+  for asked in timed-out cancelled; do
+    [ -e "$a/$asked" ] || continue
+    # Whoever asked sends TERM; what is still there has the time that was promised.
+    fate=$fate${asked:0:1} signal=CONT
+    { read -r tenths <"$a/$asked"; } 2>/dev/null && [[ $tenths =~ ^[1-9]?[0-9]{0,6}$ ]] && patience=${tenths:-0}
+  done
+  if [ "$code" = 137 ] || [ "$code" = 9 ]; then
+    count_oom_kills
+    if [ "${oom_kills:-0}" -gt "${oom_kills_before:-0}" ]; then fate=${fate}K; fi
+  fi
+  if [ -n "$cgroup" ] && was_short_of_memory; then fate=${fate}k; fi
   pid=
   { read -r pid _ <"$a/pid"; } 2>/dev/null
   left=0
@@ -300,9 +403,13 @@ wrapper() {
     else session_members "$pid" "$pid" "$newest"; fi
     if [ -n "$members" ]; then
       set -- $members
-      left=$#
-      end_session "$pid" gone 1 "${GRACE_TENTHS:-20}"
+      if [ "$signal" = TERM ]; then left=$#; fi
+      end_session "$pid" gone "$patience" "$signal"
     fi
+  fi
+  if [ -n "$cgroup" ]; then
+    kill_cgroup
+    rmdir "$cgroup"
   fi
   output_flags
   whole=done
@@ -314,14 +421,52 @@ wrapper() {
     say "failed $j $n $code cannot write its exit record (disk full?)"
     return
   fi
-  if [ "$whole" = done ]; then say "ended $j $n $code $began $up $left $flags"; else say_unlisted; fi
+  if [ "$whole" = done ]; then say "ended $j $n $code $began $up $left $flags 0"; else say_unlisted; fi
   exec mv "$a/exit.new" "$a/exit"
 }
 
 RECORD=79 # characters of an exit record, padded: what overwrites the padding in place needs no room on the disk
 
 record_exit() { # its output is open without being emptied
-  printf "%-${RECORD}s" "$code $began $up $left $flags $whole"
+  printf "%-${RECORD}s" "$code $began $up $left $flags $when $whole"
+}
+
+EXIT_RECORD='^[0-9]{1,3} [0-9]{1,12}([.][0-9]{1,6})? [0-9]{1,12}([.][0-9]{1,6})? [0-9]{1,7} -[a-zA-Z]{0,20} [0-9]{0,12} (done|unlisted)$'
+
+read_exit() { # of $a -> code, began, up, left, flags, when, whole; false when there is no whole record
+  { read -r code began up left flags when whole <"$a/exit"; } 2>/dev/null || return
+  if [ -z "$whole" ]; then whole=$when when=; fi # records had no `when` before
+  [[ "$code $began $up $left $flags $when $whole" =~ $EXIT_RECORD ]]
+}
+
+# How often the kernel killed for want of memory, on the whole machine. It always stands in the same line.
+oom_kills_line=
+if [ "${BASH_VERSINFO[0]}" -ge 4 ] && { mapfile -t facts </proc/vmstat; } 2>/dev/null; then
+  for line in "${!facts[@]}"; do
+    case ${facts[line]} in 'oom_kill '*) oom_kills_line=$line ;; esac
+  done
+fi
+
+count_oom_kills() { # -> oom_kills, empty when that is not told
+  oom_kills=
+  [ -n "$oom_kills_line" ] || return 0
+  { mapfile -t -s "$oom_kills_line" -n 1 facts </proc/vmstat; } 2>/dev/null
+  case $facts in 'oom_kill '*) oom_kills=${facts#* } ;; esac
+}
+
+was_short_of_memory() { # whether the kernel killed in the job's cgroup for want of memory
+  { while read -r name count; do
+    if [ "$name" = oom_kill ] && [ "$count" != 0 ]; then return 0; fi
+  done <"$cgroup/memory.events"; } 2>/dev/null
+  return 1
+}
+
+# Its input ends when the command has ended, or else with the wrapper: what runs then could never be told of.
+timer() { # tenths grace-tenths: ends the attempt $a then, if its command still runs
+  set -- "$@" "$(($1 / 10))"
+  if [ "${BASH_VERSINFO[0]}" -ge 4 ]; then set -- "$1" "$2" "$3.$(($1 % 10))"; fi
+  read -r -t "$3"
+  expire_attempt "$2"
 }
 
 say_unlisted() {
@@ -329,7 +474,7 @@ say_unlisted() {
 }
 
 output_flags() { # -> flags
-  flags=-
+  flags=-$fate
   if [ -s "$a/out" ]; then flags=${flags}o; fi
   if [ -s "$a/err" ]; then flags=${flags}e; fi
 }
@@ -641,16 +786,38 @@ canceller() {
   place "$1" "$2"
   mkdir -p "$a" # its wrapper may not have come so far yet
   # One that has ended is not cancelled any more: its result counts.
-  if [ -e "$a/exit" ]; then return; fi
-  : >"$a/cancelled"
+  if read_exit; then return; fi
+  echo "$3" >"$a/cancelled"
   end_attempt "$3"
 }
 
+expire() { # JOB N grace-tenths end: ends an attempt that has run for too long
+  [ "$4" = end ] || return 0
+  expirer "$@" </dev/null >/dev/null 2>&1 &
+}
+
+expirer() {
+  set +m
+  place "$1" "$2"
+  expire_attempt "$3"
+}
+
+expire_attempt() { # grace-tenths: the attempt $a, if its command runs and nobody asked for its end before
+  { read -r pid pid_start pid_boot _ <"$a/pid"; } 2>/dev/null && alive "$pid" "$pid_start" "$pid_boot" || return 0
+  if [ ! -e "$a/cancelled" ]; then echo "$1" >"$a/timed-out"; fi
+  end_attempt "$1"
+}
+
 end_attempt() { # grace-tenths: all that is left of the attempt $a
-  { read -r pid pid_start <"$a/pid"; } 2>/dev/null || return 0
+  { read -r pid pid_start pid_boot _ <"$a/pid"; } 2>/dev/null || return 0
+  if is_other_boot "$pid_boot"; then return 0; fi
+  if [ -e "$a/cgroup" ]; then
+    { read -r cgroup <"$a/cgroup"; } 2>/dev/null
+    case $cgroup in /*/"${R##*/}.$j.$n") ;; *) cgroup= ;; esac
+  fi
   # A pid of old may be another's by now: then only what bears the mark is ours.
-  alive "$pid" "$pid_start" || pid=none
-  end_session "$pid" "$pid_start" 1 "$1"
+  alive "$pid" "$pid_start" "$pid_boot" || pid=none
+  end_session "$pid" "$pid_start" "$1"
 }
 
 adopt() { # JOB N end
@@ -669,22 +836,24 @@ watcher() {
   told=
   missed=0
   while :; do
-    if { read -r code began up left flags whole <"$a/exit"; } 2>/dev/null; then
+    if read_exit; then
       if [ "$whole" = unlisted ]; then list_again; fi
-      if [ "$whole" = done ]; then say "ended $j $n $code $began $up $left $flags"; else say_unlisted; fi
+      wall_now
+      ago=$((now - 10#${when:-$now}))
+      if [ "$whole" = done ]; then say "ended $j $n $code $began $up $left $flags $ago"; else say_unlisted; fi
       return
     fi
-    if [ -z "$told" ] && [ -s "$a/pid" ]; then
+    if [ -z "$told" ] && { read -r _ _ _ began <"$a/pid"; } 2>/dev/null; then
       told=1
-      say "started $j $n 0"
+      say_running
     fi
-    if { read -r pid pid_start <"$a/wrapper"; } 2>/dev/null && alive "$pid" "$pid_start"; then
+    if wrapper_lives; then
       missed=0
     else
       # Twice, since the wrapper may write its exit record and go between the two looks.
       # A wrapper that has not said who it is may be slow on a busy machine: it gets ten seconds.
       missed=$((missed + 1))
-      if [ "$missed" -gt 50 ] || { [ "$missed" -gt 2 ] && [ -e "$a/wrapper" ]; }; then
+      if [ "$missed" -gt 50 ] || { [ "$missed" -gt 2 ] && [ -n "$loss" ]; } || [ "$loss" = rebooted ]; then
         lose
         return
       fi
@@ -693,10 +862,26 @@ watcher() {
   done
 }
 
+say_running() { # it began at the uptime $began
+  uptime_now
+  [[ $began =~ ^[0-9]{1,12}([.][0-9]+)?$ ]] || began=$up # not told
+  say "started $j $n $((${up%.*} - 10#${began%.*}))"
+}
+
+wrapper_lives() { # of the attempt $a -> loss: why it does not, empty when it has not said who it is
+  loss=
+  { read -r pid pid_start pid_boot <"$a/wrapper"; } 2>/dev/null || return
+  if alive "$pid" "$pid_start" "$pid_boot"; then return 0; fi
+  loss=gone
+  if is_other_boot "$pid_boot"; then loss=rebooted; fi
+  return 1
+}
+
 list_again() { # -> whole, and what the exit record says
   { read -r _ && IFS= read -r parts; } <"$a/exit"
   split_parts "$parts"
   choose_listing
+  fate=${flags//[!tckK]/}
   output_flags
   if list_changes; then
     whole=done
@@ -704,10 +889,10 @@ list_again() { # -> whole, and what the exit record says
   fi
 }
 
-lose() { # the attempt $a of $j and $n: its wrapper is gone; what is left of the job could never be told of
-  : >"$a/cancelled" # should the wrapper be only slow, it starts nothing now
+lose() { # the attempt $a of $j and $n for $loss: its wrapper is gone; what is left of the job could never be told of
+  echo 20 >"$a/cancelled" # should the wrapper be only slow, it starts nothing now
   end_attempt 20
-  say "lost $j $n"
+  say "lost $j $n ${loss:-gone}"
 }
 
 # Looks after the wrappers of this supervisor's life: one that was killed (by hand, by the kernel for want of memory)
@@ -717,16 +902,14 @@ keeper() { # pid and start time of the supervisor
   trap '' PIPE
   suspects=
   looks=0
-  while pause "${KEEPER_SECONDS:-5}"; alive "$1" "$2"; do
+  while pause "${KEEPER_SECONDS:-5}"; alive "$1" "$2" "$boot"; do
     looks=$((looks + 1))
     if [ $((looks % ${LEASE_LOOKS:-120})) = 0 ]; then
       printf '%s\0' "$LEASES"/*."$LEASE_SUFFIX" | xargs -0 touch -c
     fi
     suspected=$suspects suspects=
     for a in "$R"/*/*; do
-      if [ -e "$a/exit" ] || [ -e "$a/lost" ]; then continue; fi
-      { read -r pid pid_start <"$a/wrapper"; } 2>/dev/null || continue
-      if alive "$pid" "$pid_start"; then continue; fi
+      if read_exit || [ -e "$a/lost" ] || wrapper_lives || [ -z "$loss" ]; then continue; fi
       case $suspected in
         *" $a "*) # twice, since a wrapper may write its exit record and go between two looks
           folder=${a%/*}
@@ -777,6 +960,8 @@ gpu_waiter() {
 }
 
 start_of "$$"
+me="$$ $start $boot"
+if [ -n "$CONTROLLER" ]; then printf '%s\n' "$me" >"$R/.controller"; fi
 keeper "$$" "$start" </dev/null 2>/dev/null &
 keeper_pid=$!
 trap 'kill "$keeper_pid" 2>/dev/null' EXIT

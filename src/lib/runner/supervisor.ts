@@ -15,11 +15,18 @@ export interface AttemptPlace {
 
 /** What the supervisor says of an attempt. Uptimes are seconds on the machine's own clock. */
 export type AttemptReport =
-  | { readonly type: 'started' }
+  /** `agoMs`: how long ago, when it is adopted. */
+  | { readonly type: 'started'; readonly agoMs: number }
   | {
       readonly type: 'ended';
       readonly exitCode: number;
       readonly durationMs: number;
+      /** How long ago it ended, when it is adopted after that. */
+      readonly agoMs: number;
+      /** What ended it, besides itself: its time limit, or somebody who asked for its end. */
+      readonly endedBy?: 'timeout' | 'cancel';
+      /** The kernel killed processes for want of memory meanwhile: in the job's own cgroup, else somewhere on the machine. */
+      readonly oomKills?: 'in job' | 'on machine';
       readonly leftBehind: number;
       readonly hasOutput: boolean;
       readonly hasErrors: boolean;
@@ -34,7 +41,8 @@ export type AttemptReport =
   | { readonly type: 'lacks'; readonly part: string }
   | { readonly type: 'refused' }
   | { readonly type: 'unstarted' }
-  | { readonly type: 'lost' };
+  /** It ended without an exit record: `rebooted`, its machine was started anew meanwhile. */
+  | { readonly type: 'lost'; readonly because: 'rebooted' | 'wrapper gone' };
 
 /** What a start needs. */
 export interface StartCall {
@@ -55,6 +63,10 @@ export interface StartCall {
   readonly script: string;
   /** Which files will be asked for when it has ended. */
   readonly back: 'changed' | 'named' | 'none';
+  /** How long it may run: kept on the machine, also without us. @default no limit */
+  readonly timeoutMs?: number;
+  /** How long it has from TERM to KILL then. */
+  readonly killGraceMs: number;
 }
 
 /** Where things are on the machine, and what its tools can do. */
@@ -68,6 +80,8 @@ export interface MachineFolders {
   readonly leaseSuffix: string;
   /** The command that copies a folder. */
   readonly copyCommand: string;
+  /** Whether the batch's controller is behind it: noted beside the jobs, so that others see that it is there. @default false */
+  readonly isController?: boolean;
 }
 
 /** Whether a GPU's memory came back: free, or what is still held. */
@@ -78,6 +92,15 @@ export type GpuWaitResult =
   | { readonly type: 'held'; readonly gpu: number; readonly freeMiB: number };
 
 const script = readFileSync(new URL('./supervisor.sh', import.meta.url), 'utf8');
+/**
+ * bash starts itself anew inside a scope of the user's systemd, where that lasts: without lingering all such scopes end
+ * with the user's last login. It is tried first, since there is no way back.
+ */
+const ENTER_SCOPE = `if [ -f "\${LINGER_FOLDER:-/var/lib/systemd/linger}/\${USER:-$LOGNAME}" ] && [ -z "$SSH_SCHEDULER_SCOPE" ]; then
+scope='systemd-run --user --scope --quiet --property=Delegate=yes'
+if timeout -s KILL 5 $scope true </dev/null >/dev/null 2>&1; then SSH_SCHEDULER_SCOPE=1 exec $scope bash --norc --noprofile; fi
+fi
+`;
 // What sshd sets for our own session means nothing to a job.
 const SESSION_OF_SSHD = 'SSH_CLIENT SSH_CONNECTION SSH_TTY SSH_ORIGINAL_COMMAND SSH_AUTH_SOCK';
 // A machine must not be able to fill our memory with one line.
@@ -132,7 +155,9 @@ export class Supervisor {
       COPY: folders.copyCommand,
       LEASES: folders.leases,
       LEASE_SUFFIX: folders.leaseSuffix,
+      CONTROLLER: folders.isController === true ? '1' : '',
     };
+    this.#write(ENTER_SCOPE);
     for (const [name, value] of Object.entries(settings)) this.#write(`${name}=${shellQuote(value)}\n`);
     this.#write(`${script}\n`);
     let pending = rest.toString('latin1');
@@ -172,6 +197,8 @@ export class Supervisor {
       JSON.stringify(call.request),
       call.script,
       call.back,
+      call.timeoutMs === undefined ? '' : String(tenths(call.timeoutMs)),
+      String(tenths(call.killGraceMs)),
     ];
     this.#write(`job ${words.map(shellQuote).join(' ')} end\n`);
   }
@@ -183,7 +210,15 @@ export class Supervisor {
 
   /** Ends an attempt's processes: TERM, and after the grace KILL. */
   cancel(place: AttemptPlace, graceMs: number): void {
-    this.#write(`cancel ${shellQuote(place.folder)} ${place.number} ${Math.ceil(graceMs / 100)} end\n`);
+    this.#write(`cancel ${shellQuote(place.folder)} ${place.number} ${tenths(graceMs)} end\n`);
+  }
+
+  /**
+   * Ends an attempt's processes as `cancel` does, since it has run for too long: its report says so. One that does not
+   * run is left as it is.
+   */
+  expire(place: AttemptPlace, graceMs: number): void {
+    this.#write(`expire ${shellQuote(place.folder)} ${place.number} ${tenths(graceMs)} end\n`);
   }
 
   /** Waits until each GPU has so much memory free again, at most `timeoutMs`. */
@@ -231,11 +266,13 @@ export class Supervisor {
 
 function reportOf(verb: string | undefined, words: readonly string[]): AttemptReport | undefined {
   switch (verb) {
-    case 'started':
     case 'refused':
     case 'unstarted':
-    case 'lost':
       return { type: verb };
+    case 'started':
+      return { type: 'started', agoMs: agoMs(words[0]) };
+    case 'lost':
+      return { type: 'lost', because: words[0] === 'rebooted' ? 'rebooted' : 'wrapper gone' };
     case 'failed':
       return {
         type: 'failed',
@@ -245,15 +282,20 @@ function reportOf(verb: string | undefined, words: readonly string[]): AttemptRe
     case 'lacks':
       return { type: 'lacks', part: words.join(' ') };
     case 'ended': {
-      const [code, began, end, left, flags = ''] = words;
-      const exitCode = Number(code);
+      const [code = '', began, end, left = '', flags = '', ago] = words;
       const durationMs = Math.round((Number(end) - Number(began)) * 1000);
-      if (!Number.isInteger(exitCode) || !Number.isFinite(durationMs)) return undefined;
+      if (!/^\d{1,3}$/.test(code) || !Number.isFinite(durationMs)) return undefined;
+      const oomKills = flags.includes('k') ? 'in job' : flags.includes('K') ? 'on machine' : undefined;
+      // A time limit is noted only where nobody had asked for the end before.
+      const endedBy = flags.includes('t') ? 'timeout' : flags.includes('c') ? 'cancel' : undefined;
       return {
         type: 'ended',
-        exitCode,
+        exitCode: Number(code),
         durationMs: Math.max(0, durationMs),
-        leftBehind: Number(left) || 0,
+        agoMs: agoMs(ago),
+        ...(endedBy !== undefined && { endedBy }),
+        ...(oomKills !== undefined && { oomKills }),
+        leftBehind: /^\d{1,7}$/.test(left) ? Number(left) : 0,
         hasOutput: flags.includes('o'),
         hasErrors: flags.includes('e'),
         hasFiles: flags.includes('w'),
@@ -263,6 +305,16 @@ function reportOf(verb: string | undefined, words: readonly string[]): AttemptRe
     default:
       return undefined;
   }
+}
+
+/** Whole seconds, as milliseconds; a clock that was set back may say less than none. */
+function agoMs(seconds = ''): number {
+  return /^\d{1,12}$/.test(seconds) ? Number(seconds) * 1000 : 0;
+}
+
+/** A time for the script: rounded up, at most about 30 years, so that it stays a plain number. */
+function tenths(ms: number): number {
+  return Math.min(Math.max(0, Math.ceil(ms / 100)), 1e10);
 }
 
 /** A word of bash's for bytes (latin1): what is sent stays ASCII. `'a b'` or `$'\xff'`. */
