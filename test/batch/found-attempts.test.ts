@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { sortFound } from '../../src/lib/batch/found-attempts.ts';
 import { machineName } from '../../src/lib/domain/machine.ts';
 import type { FoundAttempt } from '../../src/lib/domain/ports.ts';
+import type { JobHistory } from '../../src/lib/stores/journal.ts';
 import { smallJob } from '../runner/local-runner.ts';
 
 const [a, b, c] = [smallJob('a', 'run a'), smallJob('b', 'run b'), smallJob('c', 'run c')];
@@ -15,6 +16,7 @@ const found = (
   machine: machineName('m'),
   command: job.command,
   tree: '',
+  gpus: [],
   state,
 });
 
@@ -42,6 +44,7 @@ test('what was never begun or was cancelled is thrown away, and its number is no
     toAdopt: [],
     noted: all.map(({ attempt }) => attempt),
     toDiscard: all,
+    toEnd: [],
     strange: [],
   });
 });
@@ -49,7 +52,7 @@ test('what was never begun or was cancelled is thrown away, and its number is no
 test('the rest of a job whose result is home goes once it has ended', () => {
   const all = [found(b, 1, 'ended'), found(b, 2, 'running')];
   const sorted = sortFound(all, [a, b], [a]);
-  expect(sorted).toEqual({ toAdopt: [], noted: [], toDiscard: [all[0]], strange: [] });
+  expect(sorted).toEqual({ toAdopt: [], noted: [], toDiscard: [all[0]], toEnd: [all[1]], strange: [] });
 });
 
 test('a changed line never takes over the result of another command', () => {
@@ -57,4 +60,49 @@ test('a changed line never takes over the result of another command', () => {
   const sorted = sortFound(all, [a, b], [a, b]);
   expect(sorted).toMatchObject({ toAdopt: [], toDiscard: [], strange: all });
   expect(sorted.noted).toEqual([{ job: 'a', number: 1 }]);
+});
+
+test('attempts that may still run and do not count any more are ended', () => {
+  const all = [
+    found(a, 1, 'running'),
+    found(a, 2, 'running'),
+    found(b, 1, 'ended'),
+    found(b, 2, 'running'),
+    found(c, 1, 'running'),
+    found(c, 2, 'ended'),
+  ];
+  // The result of c is home.
+  const sorted = sortFound(all, [a, b, c], [a, b]);
+  const names = (list: readonly FoundAttempt[]) =>
+    list.map(({ attempt }) => `${attempt.job}/${attempt.number}`);
+  expect(names(sorted.toAdopt.map((one) => one.found))).toEqual(['a/2', 'b/1']);
+  expect(names(sorted.toEnd)).toEqual(['a/1', 'b/2', 'c/1']);
+  expect(names(sorted.toDiscard)).toEqual(['c/2']);
+});
+
+test('what the journal knows to have failed, or that another attempt followed, does not count again', () => {
+  const history: JobHistory = {
+    highest: 3,
+    commandHash: undefined,
+    open: { number: 3, machine: machineName('away'), machineKey: 'k' },
+    overUpTo: 1,
+    failed: [2],
+    losses: 0,
+    failures: 0,
+    avoid: [],
+    grown: {},
+  };
+  const histories = new Map([[a.id, history]]);
+  const past = [found(a, 1, 'ended'), found(a, 2, 'ended'), found(a, 2, 'running')];
+  expect(sortFound(past, [a], [a], histories)).toMatchObject({
+    toAdopt: [],
+    toDiscard: past.slice(0, 2),
+    toEnd: past.slice(2),
+  });
+  expect(sortFound([found(a, 3, 'running')], [a], [a], histories).toAdopt.length).toBe(1);
+  // Its machine had been given up, and it has a result to bring.
+  const returned = { ...history, highest: 4, failed: [], open: { ...history.open, number: 4 } } as JobHistory;
+  const later = new Map([[a.id, returned]]);
+  expect(sortFound([found(a, 3, 'ended')], [a], [a], later).toAdopt.length).toBe(1);
+  expect(sortFound([found(a, 3, 'running')], [a], [a], later).toEnd.length).toBe(1);
 });

@@ -1,6 +1,6 @@
 /** A pool of machines that are all this one, each with a home of its own and the resources that a test wants. */
 
-import { MachinePool } from '../../src/lib/allocator/machine-pool.ts';
+import { MachinePool, type PoolListener } from '../../src/lib/allocator/machine-pool.ts';
 import { VirtualResources } from '../../src/lib/allocator/virtual-resources.ts';
 import type { MachineSnapshot } from '../../src/lib/domain/machine.ts';
 import type { AvailableResources } from '../../src/lib/domain/resources.ts';
@@ -24,6 +24,7 @@ export interface LocalPool extends AsyncDisposable {
 export async function openLocalPool(
   machines: readonly LocalRunnerOptions[] = [{}],
   available: AvailableResources = SMALL_MACHINE,
+  listener: PoolListener = {},
 ): Promise<LocalPool> {
   const runners = await Promise.all(machines.map((options) => LocalRunner.open(options)));
   const pool = new MachinePool(
@@ -33,6 +34,7 @@ export async function openLocalPool(
       resources: new VirtualResources(available),
       runner,
     })),
+    listener,
   );
   for (const { stream, runner } of runners) {
     stream.on('machine:away', () => pool.setAway(runner.name, true));

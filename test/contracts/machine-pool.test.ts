@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe } from 'vitest';
+import { MachinePool } from '../../src/lib/allocator/machine-pool.ts';
 import { openPool } from '../../src/lib/allocator/open-pool.ts';
 import type { SchedulerEvent } from '../../src/lib/domain/events.ts';
 import { DEFAULT_REQUEST } from '../../src/lib/domain/request-defaults.ts';
@@ -56,8 +57,9 @@ describe('a pool of machines reached by ssh', () => {
     const usable = hosts.capabilities.ownIdentity ? hosts.hosts : hosts.hosts.slice(0, 1);
     const batch = { id: `b${Math.random().toString(36).slice(2)}`, toolVersion: 'test' };
     const trees = new SourceTrees({ cwd: folder });
-    const open = () =>
-      openPool({
+    const open = async () => {
+      const pool = new MachinePool();
+      await openPool(pool, {
         machines: usable.map(({ name }) => ({ kind: 'ssh', config: entry(name) })),
         events: new EventStream<SchedulerEvent>(),
         typicalRequest: DEFAULT_REQUEST,
@@ -65,6 +67,9 @@ describe('a pool of machines reached by ssh', () => {
         query: { cpuIntervalMs: 50 },
         runner: { batch, resultsFolder: folder, treeOf: (job) => trees.of(job), outputPollMs: 50 },
       });
+      for (const { name } of pool.machines) pool.setReady(name);
+      return pool;
+    };
     const backend = await open();
     let latest = backend;
     return {

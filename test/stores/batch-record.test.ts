@@ -4,30 +4,46 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { takeBatch } from '../../src/lib/stores/batch-record.ts';
+import { jobId } from '../../src/lib/domain/job.ts';
+import { machineName } from '../../src/lib/domain/machine.ts';
+import {
+  knownBatches,
+  lookUpBatch,
+  rememberedRequest,
+  takeBatch,
+} from '../../src/lib/stores/batch-record.ts';
 import { scratch } from '../remote/run-over.ts';
 
 test('a batch keeps its id from run to run, and each batch file has its own', async () => {
   await using folder = await scratch();
   const results = join(folder.path, 'job_results');
   const first = takeBatch(results, 'a.sh');
+  expect(first.isUnclean).toBe(false);
   const other = takeBatch(results, 'b.sh');
   expect(first.id).toMatch(/^[0-9a-f]{12}$/);
   expect(first.isNew && other.isNew).toBe(true);
   expect(other.id).not.toBe(first.id);
   first.release();
   const again = takeBatch(results, 'a.sh');
-  expect(again).toMatchObject({ id: first.id, isNew: false });
-  again.release();
-  other.release();
-  expect((await readdir(join(results, '.batches'))).sort()).toEqual(['a.sh.id', 'b.sh.id']);
+  expect(again).toMatchObject({ id: first.id, isNew: false, isUnclean: true });
+  again.release({ isClean: true });
+  const clean = takeBatch(results, 'a.sh');
+  expect(clean.isUnclean).toBe(false);
+  clean.release({ isClean: true });
+  other.release({ isClean: true });
+  expect((await readdir(join(results, '.batches'))).sort()).toEqual([
+    'a.sh.id',
+    'a.sh.journal',
+    'b.sh.id',
+    'b.sh.journal',
+  ]);
 });
 
 test('a second controller is refused with the process that has the batch', async () => {
   await using folder = await scratch();
   const held = takeBatch(folder.path, 'a.sh');
   expect(() => takeBatch(folder.path, 'a.sh')).toThrow(
-    `this batch is being run by process ${process.pid}: wait for it or end it`,
+    `this batch is being run by process ${process.pid} on ${hostname()}: wait for it or end it`,
   );
   held.release();
   takeBatch(folder.path, 'a.sh').release();
@@ -72,4 +88,27 @@ test('half a lock, or an id that is none, holds nobody up', async () => {
   expect(taken.isNew).toBe(true);
   expect(await readFile(join(folder.path, '.batches/a.sh.id'), 'utf8')).toBe(`${taken.id}\n`);
   taken.release();
+});
+
+test('a batch is looked up without being taken, with who has it and the machines of its last run', async () => {
+  await using folder = await scratch();
+  expect(lookUpBatch(folder.path, 'a.sh')).toBeUndefined();
+  expect(rememberedRequest(folder.path, 'a.sh')).toBeUndefined();
+  const held = takeBatch(folder.path, 'a.sh');
+  const asked = { machines: ['one.yaml', 'me@two:22'], file: 'a.sh', cwd: '/project' };
+  held.remember(asked);
+  held.journal.given({ id: jobId('a.sh.1'), command: 'true' }, 1, {
+    machine: machineName('one'),
+    machineKey: 'k',
+  });
+  expect(lookUpBatch(folder.path, 'a.sh')).toMatchObject({
+    id: held.id,
+    controller: { host: hostname(), pid: process.pid },
+  });
+  held.release();
+  const known = lookUpBatch(folder.path, 'a.sh');
+  expect(known?.controller).toBeUndefined();
+  expect(known?.journal.get(jobId('a.sh.1'))?.open?.machine).toBe('one');
+  expect(rememberedRequest(folder.path, 'a.sh')).toEqual(asked);
+  expect([...knownBatches(folder.path)]).toEqual([[held.id, 'a.sh']]);
 });

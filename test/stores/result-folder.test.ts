@@ -148,7 +148,7 @@ test('a run that is really killed between the two renames is completed', async (
     syncBuiltinESMExports();
     const { ResultFiles } = await import(${JSON.stringify(resolve('src/lib/runner/result-files.ts'))});
     const results = new ResultFiles(${JSON.stringify(folder.path)}, 'a');
-    writeFileSync(await results.makePartialFolder() + '/file', 'received');
+    await results.receive(async (into) => writeFileSync(into + '/file', 'received'));
     results.publish(${WHOLE}, 'received');`;
   const { signal } = spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program]);
   expect(signal).toBe('SIGKILL');

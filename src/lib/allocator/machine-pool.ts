@@ -1,5 +1,12 @@
-/** The pool of machines reached by ssh (and this one): places jobs by their requests and runs them. */
-import { InsufficientResourcesError } from '../domain/errors.ts';
+/**
+ * The pool of machines reached by ssh (and this one): places jobs by their requests and runs them.
+ *
+ *     expected -> joined -> in use <-> away -> given up -> in use
+ *                              \
+ *                               `-> quarantined
+ *
+ * A machine may join late: what runs there is known from a journal by then, and followed from the moment it joins.
+ */
 import type { Attempt, Job, JobOutcome } from '../domain/job.ts';
 import type { MachineName, MachineSnapshot } from '../domain/machine.ts';
 import type {
@@ -10,9 +17,8 @@ import type {
   RunningAttempt,
 } from '../domain/ports.ts';
 import { type Allocation, type ResourceRequest, requestKey } from '../domain/resources.ts';
-import type { JobRun } from '../runner/job-run.ts';
 import type { MachineRunner } from '../runner/machine-runner.ts';
-import type { AttemptPlace } from '../runner/supervisor.ts';
+import { FollowedRun } from './followed-run.ts';
 import { PlacementIndex } from './placement-index.ts';
 import type { VirtualResources } from './virtual-resources.ts';
 
@@ -25,28 +31,120 @@ export interface PoolMachine {
   readonly runner?: MachineRunner;
 }
 
+/** What a pool tells of its machines, besides capacity. */
+export interface PoolListener {
+  /** Jobs failed there at once, one after the other, for that reason of the machine: it gets no more. */
+  onQuarantined?(machine: MachineName, reason: string): void;
+  /** A machine that was given up is back, and with it an attempt that was given up. */
+  onReturned?(job: Job, attempt: Attempt, machine: MachineName): void;
+}
+
 interface Held {
   readonly machine: PoolMachine;
   readonly allocation: Allocation;
 }
 
+interface Standing {
+  isReady: boolean;
+  isAway: boolean;
+  isQuarantined: boolean;
+  /** Jobs in a row that failed at once for reasons of the machine. */
+  faults: number;
+}
+
+const FAULTS_UNTIL_QUARANTINE = 3;
+
 /** Places jobs on machines and has the machines' runners run them. */
 export class MachinePool implements ExecutionBackend {
-  readonly machines: readonly PoolMachine[];
+  readonly #machines = new Map<MachineName, PoolMachine>();
+  readonly #standing = new Map<MachineName, Standing>();
+  /** Machines that have not joined yet, and may. */
+  readonly #expected = new Set<MachineName>();
+  readonly #listener: PoolListener;
+  readonly #keepsBadMachines: boolean;
   readonly #index = new PlacementIndex<PoolMachine>();
   readonly #held = new WeakMap<Reservation, Held>();
   readonly #listeners = new Set<() => void>();
   readonly #everFits = new Map<string, boolean>();
+  readonly #followed = new Set<FollowedRun>();
+  /** Attempts on machines that stayed away. */
+  readonly #givenUp: FollowedRun[] = [];
 
-  constructor(machines: readonly PoolMachine[]) {
-    this.machines = machines;
-    for (const machine of machines) this.#index.add(machine, machine.resources);
+  constructor(
+    machines: readonly PoolMachine[] = [],
+    listener: PoolListener = {},
+    options: { readonly keepsBadMachines?: boolean } = {},
+  ) {
+    this.#listener = listener;
+    this.#keepsBadMachines = options.keepsBadMachines ?? false;
+    for (const machine of machines) {
+      this.join(machine);
+      this.setReady(machine.name);
+    }
+  }
+
+  /** The machines that have joined. */
+  get machines(): readonly PoolMachine[] {
+    return [...this.#machines.values()];
+  }
+
+  /** A machine may join later, or will not any more. */
+  expect(name: MachineName, isExpected = true): void {
+    if (isExpected) this.#expected.add(name);
+    else this.#expected.delete(name);
+  }
+
+  /** Whether a machine may still join. */
+  isExpected(name: MachineName): boolean {
+    return this.#expected.has(name);
+  }
+
+  /** A machine joins; it gets jobs from `setReady` on. */
+  join(machine: PoolMachine): void {
+    this.#expected.delete(machine.name);
+    this.#machines.set(machine.name, machine);
+    const isAway = machine.runner?.isUp === false;
+    this.#standing.set(machine.name, { isReady: false, isAway, isQuarantined: false, faults: 0 });
+    this.#index.add(machine, machine.resources);
+    this.#index.setEnabled(machine, false);
+    this.#everFits.clear();
+  }
+
+  /** What earlier controllers left on a machine has been looked at: it gets jobs now. */
+  setReady(name: MachineName): void {
+    this.#change(name, (standing) => {
+      standing.isReady = true;
+    });
+  }
+
+  /** A machine that is away gets no new jobs until it is back. */
+  setAway(name: MachineName, isAway: boolean): void {
+    this.#change(name, (standing) => {
+      standing.isAway = isAway;
+    });
+    if (!isAway) this.#tellReturned(name);
+  }
+
+  /** Whether a machine can be reached now. */
+  isUp(name: MachineName): boolean {
+    return this.#standing.get(name)?.isAway === false;
+  }
+
+  #change(name: MachineName, change: (standing: Standing) => void): void {
+    const machine = this.#machines.get(name);
+    const standing = this.#standing.get(name);
+    if (machine === undefined || standing === undefined) return;
+    change(standing);
+    const isEnabled = standing.isReady && !standing.isAway && !standing.isQuarantined;
+    this.#index.setEnabled(machine, isEnabled);
+    this.#everFits.clear();
+    if (isEnabled) this.#tellCapacity();
   }
 
   reserve(job: Job): Reservation | Refusal {
-    const machine = this.#index.best(job.request);
+    const machine = job.avoid === undefined ? this.#index.best(job.request) : this.#bestFor(job, job.avoid);
     if (machine === undefined) {
-      const everFits = this.canEverFit(job.request);
+      const everFits = this.#expected.size > 0 || this.canEverFit(job.request);
       return { type: 'refused', everFits, shortfalls: everFits ? [] : this.explainEver(job.request) };
     }
     const allocation = machine.resources.allocate(job.request);
@@ -54,6 +152,35 @@ export class MachinePool implements ExecutionBackend {
     const reservation: Reservation = { type: 'reserved', machine: machine.name, gpus: allocation.gpus };
     this.#held.set(reservation, { machine, allocation });
     return reservation;
+  }
+
+  /** Few jobs avoid anything, so a scan does. */
+  #bestFor({ request }: Job, avoid: readonly MachineName[]): PoolMachine | undefined {
+    const others = this.#usable().filter(({ name }) => !avoid.includes(name));
+    if (!others.some(({ resources }) => resources.canEverFit(request))) return this.#index.best(request);
+    let best: PoolMachine | undefined;
+    let bestScore = -Infinity;
+    for (const machine of others) {
+      const { isReady, isAway } = this.#standing.get(machine.name) ?? { isReady: false, isAway: true };
+      const score = isReady && !isAway ? machine.resources.score(request) : -Infinity;
+      if (score > bestScore) {
+        best = machine;
+        bestScore = score;
+      }
+    }
+    return best;
+  }
+
+  /** Machines that get jobs, now or when they are back. */
+  #usable(): PoolMachine[] {
+    return this.machines.filter(({ name }) => this.#standing.get(name)?.isQuarantined === false);
+  }
+
+  /** Whether some machine that gets jobs could hold this one, those that it avoids not counted. */
+  canRunElsewhere({ request, avoid = [] }: Job): boolean {
+    return this.#usable().some(
+      ({ name, resources }) => !avoid.includes(name) && resources.canEverFit(request),
+    );
   }
 
   release(reservation: Reservation): void {
@@ -65,13 +192,15 @@ export class MachinePool implements ExecutionBackend {
 
   start(job: Job, attempt: Attempt, reservation: Reservation): RunningAttempt {
     const { machine, allocation } = this.#take(reservation);
-    const run = runnerOf(machine).queueUp(job, attempt, allocation);
-    return this.#watch(job, attempt, { machine, allocation }, run);
+    const followed = this.#follow(job, attempt, machine.name);
+    followed.attach(runnerOf(machine).queueUp(job, attempt, allocation));
+    this.#giveBackWhenFreed(followed, { machine, allocation });
+    return followed;
   }
 
   /** What is short on each machine for a request that none can ever hold. */
   explainEver(request: ResourceRequest): Refusal['shortfalls'] {
-    return this.machines.map(({ name, resources }) => ({
+    return this.#usable().map(({ name, resources }) => ({
       machine: name,
       shortfalls: resources.explainEver(request),
     }));
@@ -83,20 +212,43 @@ export class MachinePool implements ExecutionBackend {
   }
 
   adopt(job: Job, found: FoundAttempt): RunningAttempt {
-    const machine = this.machines.find(({ name }) => name === found.machine);
+    const followed = this.#follow(job, found.attempt, found.machine);
+    const machine = this.#machines.get(found.machine);
     if (machine === undefined) throw new Error(`Internal error: ${found.machine} is not in this pool`);
-    const held = this.#allocateIfFits(machine, job.request);
-    const gpus = held?.allocation.gpus ?? [];
-    const run = runnerOf(machine).adopt(
-      job,
-      found,
-      held?.allocation ?? { id: -1, request: job.request, gpus },
-    );
-    return this.#watch(job, found.attempt, held, run);
+    this.#adoptOn(machine, followed, job, found);
+    return followed;
+  }
+
+  /**
+   * Follows an attempt on a machine that has not joined yet: `followAwaited` goes on with it. Until then nobody knows
+   * what became of it.
+   */
+  awaitMachine(job: Job, attempt: Attempt, machine: MachineName): FollowedRun {
+    return this.#follow(job, attempt, machine);
+  }
+
+  /** The machine of an awaited attempt has joined. */
+  followAwaited(followed: FollowedRun, found: FoundAttempt): void {
+    const machine = this.#machines.get(found.machine);
+    if (machine === undefined) throw new Error(`Internal error: ${found.machine} has not joined`);
+    this.#adoptOn(machine, followed, followed.job, found);
+  }
+
+  #adoptOn(machine: PoolMachine, followed: FollowedRun, job: Job, found: FoundAttempt): void {
+    // It holds what it was given, whatever is free: others get what is left.
+    const allocation = machine.resources.adopt(job.request, found.gpus);
+    this.#index.changed(machine);
+    followed.attach(runnerOf(machine).adopt(job, found, allocation));
+    this.#giveBackWhenFreed(followed, { machine, allocation });
   }
 
   discard(found: FoundAttempt): void {
-    this.machines.find(({ name }) => name === found.machine)?.runner?.discard(found);
+    this.#machines.get(found.machine)?.runner?.discard(found);
+  }
+
+  /** Ends an attempt that nobody wants, and throws away what it left. */
+  end(found: FoundAttempt): void {
+    this.#machines.get(found.machine)?.runner?.end(found);
   }
 
   onCapacity(listener: () => void): () => void {
@@ -104,57 +256,80 @@ export class MachinePool implements ExecutionBackend {
     return () => this.#listeners.delete(listener);
   }
 
-  /** A machine that is away gets no new jobs until it is back. */
-  setAway(name: MachineName, isAway: boolean): void {
-    const machine = this.machines.find((one) => one.name === name);
-    if (machine === undefined) return;
-    this.#index.setEnabled(machine, !isAway);
-    if (!isAway) this.#tellCapacity();
+  /** Attempts that nobody can say of whether they run: their machines cannot be reached now. */
+  stranded(): readonly FollowedRun[] {
+    return [...this.#followed].filter(({ machine }) => !this.isUp(machine));
   }
 
-  /** Attempts on machines that cannot be reached now: nobody can say whether they run. */
-  stranded(): readonly {
-    readonly machine: MachineName;
-    readonly job: string;
-    readonly place: AttemptPlace;
-  }[] {
-    return this.machines.flatMap(({ name, runner }) =>
-      runner === undefined || runner.isUp ? [] : runner.underWay().map((one) => ({ machine: name, ...one })),
-    );
+  /**
+   * A machine has stayed away for too long: what ran there settles as lost, and is told by `onReturned` when the
+   * machine is back. Returns how many attempts that are.
+   */
+  giveUp(name: MachineName, reason: string): number {
+    const there = [...this.#followed].filter((one) => one.machine === name);
+    for (const one of there) {
+      this.#givenUp.push(one);
+      one.giveUp(reason);
+    }
+    return there.length;
   }
 
-  async close(): Promise<void> {
-    await Promise.all(this.machines.map(async ({ runner }) => runner?.close()));
+  #tellReturned(name: MachineName): void {
+    for (const one of this.#givenUp.filter(({ machine }) => machine === name)) {
+      this.#givenUp.splice(this.#givenUp.indexOf(one), 1);
+      this.#listener.onReturned?.(one.job, one.attempt, name);
+    }
   }
 
-  #watch(job: Job, attempt: Attempt, held: Held | undefined, starting: Promise<JobRun>): RunningAttempt {
-    let cancelReason: string | undefined;
-    let run: JobRun | undefined;
-    void starting
-      .then(async (started) => {
-        run = started;
-        if (cancelReason !== undefined) started.cancel(cancelReason);
-        await started.freed;
-        if (held !== undefined && job.request.reserveGpu) await this.#waitForGpus(held);
+  /** Lets go of the machines. Resolves to whether nothing of ours is left on any that was named. */
+  async close(): Promise<boolean> {
+    const isComplete = this.#expected.size === 0;
+    this.#expected.clear();
+    const clean = await Promise.all(this.machines.map(async ({ runner }) => (await runner?.close()) ?? true));
+    return isComplete && clean.every((one) => one);
+  }
+
+  #follow(job: Job, attempt: Attempt, machine: MachineName): FollowedRun {
+    const followed = new FollowedRun(job, attempt, machine);
+    this.#followed.add(followed);
+    void followed.ended.then((outcome) => {
+      this.#followed.delete(followed);
+      this.#judge(machine, outcome);
+    });
+    return followed;
+  }
+
+  /** Several jobs in a row that fail at once for the same kind of reason tell of the machine, not of the jobs. */
+  #judge(name: MachineName, outcome: JobOutcome): void {
+    const standing = this.#standing.get(name);
+    if (standing === undefined || this.#keepsBadMachines) return;
+    const fault = 'machineFault' in outcome ? outcome.machineFault : undefined;
+    if (fault === undefined) {
+      if (outcome.type === 'exited') standing.faults = 0;
+      return;
+    }
+    standing.faults += 1;
+    // The last machine stays: a job that fails everywhere alike is told by its own error.
+    const isLast = this.#usable().every((one) => one.name === name);
+    if (standing.faults < FAULTS_UNTIL_QUARANTINE || standing.isQuarantined || isLast) return;
+    this.#change(name, (one) => {
+      one.isQuarantined = true;
+    });
+    this.#listener.onQuarantined?.(name, fault);
+    this.#tellCapacity(); // jobs that waited for this machine may be impossible now
+  }
+
+  #giveBackWhenFreed(followed: FollowedRun, held: Held): void {
+    void followed.freed
+      .then(async () => {
+        if (followed.job.request.reserveGpu && !followed.isGivenUp) await this.#waitForGpus(held);
       })
-      .catch(() => {}) // `ended` below tells
+      .catch(() => {}) // `ended` tells
       .finally(() => {
-        if (held === undefined) return;
         held.machine.resources.release(held.allocation);
         this.#index.changed(held.machine);
         this.#tellCapacity();
       });
-    const ended = starting
-      .then((started) => started.ended)
-      .catch((error: unknown): JobOutcome => ({ type: 'transfer-failed', reason: (error as Error).message }));
-    return {
-      attempt,
-      ended,
-      cancel: (reason) => {
-        cancelReason ??= reason;
-        run?.cancel(reason);
-      },
-    };
   }
 
   async #waitForGpus({ machine, allocation }: Held): Promise<void> {
@@ -165,24 +340,12 @@ export class MachinePool implements ExecutionBackend {
     await machine.runner?.waitForGpuMemory(gpus);
   }
 
-  #allocateIfFits(machine: PoolMachine, request: ResourceRequest): Held | undefined {
-    try {
-      const allocation = machine.resources.allocate(request);
-      this.#index.changed(machine);
-      return { machine, allocation };
-    } catch (error) {
-      // It runs already, whatever else does: without a ticket the machine is merely fuller than it looks.
-      if (error instanceof InsufficientResourcesError) return undefined;
-      throw error;
-    }
-  }
-
-  /** Whether some machine could hold the request with nothing of ours on it. */
+  /** Whether some machine that gets jobs could hold the request with nothing of ours on it. */
   canEverFit(request: ResourceRequest): boolean {
     const key = requestKey(request);
     const known = this.#everFits.get(key);
     if (known !== undefined) return known;
-    const fits = this.machines.some(({ resources }) => resources.canEverFit(request));
+    const fits = this.#usable().some(({ resources }) => resources.canEverFit(request));
     this.#everFits.set(key, fits);
     return fits;
   }

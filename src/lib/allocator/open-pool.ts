@@ -1,21 +1,24 @@
 /**
- * Opens the pool for a set of machines: connects to all at once, asks each what it has free, leaves out those that do
- * not answer and says why.
+ * Opens the pool for a set of machines: connects to all at once and asks each what it has free. Those that do not answer
+ * are told and tried again, and join when they do.
  */
 import { RemoteError, UsageError } from '../domain/errors.ts';
 import type { SchedulerEvent } from '../domain/events.ts';
+import type { Attempt, Job } from '../domain/job.ts';
 import type { MachineName, MachineSnapshot } from '../domain/machine.ts';
 import type { AvailableResources, ResourceRequest } from '../domain/resources.ts';
 import type { MachineEntry } from '../machine/find-machines.ts';
+import { withoutOwnUse } from '../machine/own-use.ts';
 import { type ConnectOptions, connectMachine } from '../remote/connect.ts';
 import { type QueryOptions, queryMachine } from '../remote/query.ts';
 import type { RemoteHost } from '../remote/remote-host.ts';
 import { endLeftovers } from '../runner/end-leftovers.ts';
 import { machineKey } from '../runner/job-folder.ts';
-import { MachineLink } from '../runner/machine-link.ts';
+import { type LinkOptions, MachineLink } from '../runner/machine-link.ts';
 import { MachineRunner, type RunnerOptions } from '../runner/machine-runner.ts';
+import type { SessionOptions } from '../runner/machine-session.ts';
 import type { EventStream } from '../util/event-stream.ts';
-import { MachinePool, type PoolMachine } from './machine-pool.ts';
+import type { MachinePool, PoolMachine } from './machine-pool.ts';
 import { type Placement, VirtualResources } from './virtual-resources.ts';
 
 /** How a pool is opened. */
@@ -28,8 +31,31 @@ export interface OpenPoolOptions extends ConnectOptions {
   readonly query?: QueryOptions;
   /** What the runners need; absent for a pool that only plans. */
   readonly runner:
-    | Omit<RunnerOptions, 'events' | 'startSpacingMs' | 'setup' | 'env' | 'cacheLimitBytes'>
+    | Omit<RunnerOptions, 'events' | 'startSpacingMs' | 'setup' | 'env' | 'cacheLimitBytes' | 'beforeStart'>
     | undefined;
+  /** The batch has run before, and some of its jobs may still run: what they use is theirs, not others'. @default false */
+  readonly isResumed?: boolean;
+  /** Where the batch comes from, for whoever finds it on a machine. */
+  readonly origin?: SessionOptions['origin'];
+  /** Hears of each attempt just before its machine does. */
+  readonly onGiven?: (
+    job: Job,
+    attempt: Attempt,
+    place: { readonly machine: MachineName; readonly machineKey: string },
+  ) => void;
+  /** A machine has joined that had not answered at first. It gets jobs once this has settled. */
+  readonly onLateJoin?: (machine: PoolMachine) => Promise<void>;
+  readonly lateJoin?: LateJoinOptions;
+  /** Pauses between two tries to reach a machine again whose connection went. */
+  readonly backoff?: LinkOptions['backoff'];
+}
+
+/** How long machines are waited for, and how often those that do not answer are tried again. */
+export interface LateJoinOptions {
+  /** Once one has answered, the others get so long before the batch starts without them. @default 5000 */
+  readonly patienceMs?: number;
+  /** First and longest pause between two tries. @default { firstMs: 5000, longestMs: 60000 } */
+  readonly pauses?: { readonly firstMs: number; readonly longestMs: number };
 }
 
 interface Reached {
@@ -40,67 +66,189 @@ interface Reached {
   readonly link: MachineLink | undefined;
 }
 
+const PATIENCE_MS = 5000;
+const PAUSES = { firstMs: 5000, longestMs: 60_000 };
+
+/** What is tried again: a key that is refused would be refused again, and servers count such tries. */
+const WORTH_ANOTHER_TRY: ReadonlySet<string> = new Set(['resolve', 'connect', 'query', 'run']);
+
 /**
- * Opens a pool of the machines that answer.
- * @throws UsageError when two entries are the same machine, RemoteError when no machine is left.
+ * Has the machines that answer join the pool. Machines that do not answer in time are told, tried again until the pool
+ * is closed, and join late. Those that have joined at first are not ready yet: that is for the caller to say.
+ * Resolves to a promise that settles when each machine has joined or has been told.
+ * @throws UsageError when two entries are the same machine, RemoteError when no machine has answered.
  */
-export async function openPool(options: OpenPoolOptions): Promise<MachinePool> {
-  const { events } = options;
-  const tellUnreachable = (machine: MachineName, error: unknown) =>
-    events.publish({
-      type: 'machine:unreachable',
-      at: Date.now(),
-      machine,
-      reason: (error as Error).message,
-    });
-  let pool: MachinePool | undefined;
-  const setAway = (name: MachineName, isAway: boolean) => pool?.setAway(name, isAway);
-  const reached = (
-    await Promise.all(
-      options.machines.map((entry) =>
-        reach(entry, options, setAway).catch((error: unknown) => {
-          tellUnreachable(entry.config.name, error);
-          return undefined;
-        }),
-      ),
-    )
-  ).filter((one) => one !== undefined);
+export async function openPool(
+  pool: MachinePool,
+  options: OpenPoolOptions,
+): Promise<{ readonly allTried: Promise<unknown> }> {
+  const { lateJoin: { patienceMs = PATIENCE_MS } = {}, runner } = options;
+  for (const { config } of options.machines) pool.expect(config.name);
+  let isStarted = false;
+  const late = (entry: MachineEntry, pauseMs: number) => {
+    if (runner === undefined) pool.expect(entry.config.name, false);
+    else void joinLate(pool, entry, options, pauseMs);
+  };
+  const { pauses = PAUSES } = options.lateJoin ?? {};
+  const tries = options.machines.map(async (entry): Promise<Reached | undefined> => {
+    const { name } = entry.config;
+    try {
+      const one = await reach(pool, entry, options);
+      if (!isStarted) return one;
+      await joinReached(pool, one, options);
+    } catch (error) {
+      const isTriedAgain = runner !== undefined && isWorthAnotherTry(error);
+      if (isTriedAgain) late(entry, pauses.firstMs);
+      else pool.expect(name, false);
+      tellUnreachable(options, name, (error as Error).message, isTriedAgain);
+    }
+    return undefined;
+  });
+  const reached = await withPatience(tries, patienceMs, runner === undefined);
+  isStarted = true;
+  for (const [at, one] of reached.entries()) {
+    const name = options.machines[at]?.config.name;
+    if (one === 'slow' && name !== undefined)
+      tellUnreachable(options, name, 'it has not answered yet; the others start without it', true);
+  }
+  const here = reached.filter((one) => one !== undefined && one !== 'slow');
   try {
-    refuseSameMachineTwice(reached);
+    refuseSameMachineTwice(here);
     const [first] = options.machines;
-    if (reached.length === 0 && first !== undefined) {
+    if (here.length === 0 && first !== undefined) {
       throw new RemoteError(first.config.name, 'connect', 'no machine can be used');
     }
-    await Promise.all(reached.map((one) => endOldLeftovers(one, options)));
+    await Promise.all(here.map((one) => endOldLeftovers(one, options)));
   } catch (error) {
-    await Promise.all(reached.map(({ link, host }) => (link ?? host).close()));
+    for (const { config } of options.machines) pool.expect(config.name, false);
+    await Promise.all(here.map(({ link, host }) => (link ?? host).close()));
     throw error;
   }
-  pool = new MachinePool(reached.map((one) => poolMachine(one, options)));
-  for (const { name, runner } of pool.machines) if (runner?.isUp === false) pool.setAway(name, true);
-  for (const { name, snapshot, resources } of pool.machines) {
-    events.publish({
-      type: 'machine:queried',
-      at: Date.now(),
-      machine: name,
-      snapshot,
-      jobsAtOnce: resources.countFits(options.typicalRequest),
-      gpuChoices: resources.available.gpus.map((gpu) => gpu.index),
-    });
+  for (const one of here) join(pool, one, options);
+  return { allTried: Promise.all(tries) };
+}
+
+/**
+ * Waits for all, but not for long once one has come. In a plan all count.
+ */
+async function withPatience<T>(
+  tries: readonly Promise<T | undefined>[],
+  patienceMs: number,
+  waitsForAll: boolean,
+): Promise<(T | undefined | 'slow')[]> {
+  if (waitsForAll) return await Promise.all(tries);
+  const results = new Array<T | undefined | 'slow'>(tries.length).fill('slow');
+  let isPatient = true;
+  await new Promise<void>((resolve) => {
+    let left = tries.length;
+    if (left === 0) resolve();
+    for (const [at, one] of tries.entries()) {
+      void one.then((result) => {
+        results[at] = result;
+        left -= 1;
+        if (left === 0) return resolve();
+        if (result === undefined || !isPatient) return;
+        isPatient = false;
+        setTimeout(resolve, patienceMs).unref();
+      });
+    }
+  });
+  return [...results];
+}
+
+function isWorthAnotherTry(error: unknown): boolean {
+  return error instanceof RemoteError && WORTH_ANOTHER_TRY.has(error.stage);
+}
+
+function tellUnreachable(
+  { events }: OpenPoolOptions,
+  machine: MachineName,
+  reason: string,
+  isTriedAgain: boolean,
+): void {
+  events.publish({ type: 'machine:unreachable', at: Date.now(), machine, reason, isTriedAgain });
+}
+
+/** Tries a machine again and again, until it has joined or is not expected any more. */
+async function joinLate(
+  pool: MachinePool,
+  entry: MachineEntry,
+  options: OpenPoolOptions,
+  firstMs: number,
+): Promise<void> {
+  const { name } = entry.config;
+  const { longestMs } = options.lateJoin?.pauses ?? PAUSES;
+  for (let pauseMs = firstMs; ; pauseMs = Math.min(pauseMs * 2, longestMs)) {
+    // Jitter: the controllers of a whole lab must not knock at one gateway in step.
+    await pause(pauseMs * (0.5 + Math.random() / 2));
+    if (!pool.isExpected(name)) return;
+    try {
+      await joinReached(pool, await reach(pool, entry, options), options);
+      return;
+    } catch (error) {
+      if (isWorthAnotherTry(error)) continue; // still away
+      pool.expect(name, false);
+      tellUnreachable(options, name, (error as Error).message, false);
+      return;
+    }
   }
-  return pool;
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms).unref());
+}
+
+/** A machine joins while the batch runs. */
+async function joinReached(pool: MachinePool, reached: Reached, options: OpenPoolOptions): Promise<void> {
+  const { entry, snapshot, link, host } = reached;
+  const { name } = entry.config;
+  const twin = pool.machines.find((one) => one.snapshot.identity === snapshot.identity);
+  if (twin !== undefined || !pool.isExpected(name)) {
+    await (link ?? host).close();
+    if (twin === undefined) return; // the pool was closed meanwhile
+    pool.expect(name, false);
+    tellUnreachable(options, name, `it is the same machine as ${twin.name}`, false);
+    return;
+  }
+  await endOldLeftovers(reached, options);
+  const machine = join(pool, reached, options);
+  options.events.publish({ type: 'machine:back', at: Date.now(), machine: name });
+  void takeIn(pool, machine, options);
+}
+
+async function takeIn(pool: MachinePool, machine: PoolMachine, options: OpenPoolOptions): Promise<void> {
+  try {
+    await options.onLateJoin?.(machine);
+    pool.setReady(machine.name);
+  } catch (error) {
+    warn(options, machine.name, `it gets no jobs: ${(error as Error).message}`);
+  }
+}
+
+function join(pool: MachinePool, reached: Reached, options: OpenPoolOptions): PoolMachine {
+  const machine = poolMachine(reached, options);
+  pool.join(machine);
+  options.events.publish({
+    type: 'machine:queried',
+    at: Date.now(),
+    machine: machine.name,
+    snapshot: machine.snapshot,
+    jobsAtOnce: machine.resources.countFits(options.typicalRequest),
+    gpuChoices: machine.resources.available.gpus.map((gpu) => gpu.index),
+  });
+  return machine;
 }
 
 /** Connects, and then asks the machine what it has while the session is opened: they need not wait for each other. */
-async function reach(
-  entry: MachineEntry,
-  options: OpenPoolOptions,
-  setAway: (name: MachineName, isAway: boolean) => void,
-): Promise<Reached> {
+async function reach(pool: MachinePool, entry: MachineEntry, options: OpenPoolOptions): Promise<Reached> {
   const host = await connectMachine(entry, options);
   try {
-    const asking = snapshotOf(entry, host, options.query);
-    const opening = options.runner && openLink(entry, host, asking, options, setAway);
+    const ownBatch = options.isResumed === true ? options.runner?.batch.id : undefined;
+    const asking = snapshotOf(entry, host, {
+      ...options.query,
+      ...(ownBatch === undefined ? {} : { ownBatch }),
+    });
+    const opening = options.runner && openLink(pool, entry, host, asking, options);
     opening?.catch(() => {}); // when both fail, what the query says is the reason
     const snapshot = await asking;
     const link = await opening;
@@ -136,13 +284,13 @@ function refuseSameMachineTwice(reached: readonly Reached[]): void {
 }
 
 function openLink(
+  pool: MachinePool,
   entry: MachineEntry,
   host: RemoteHost,
   asking: Promise<MachineSnapshot>,
   options: OpenPoolOptions,
-  setAway: (name: MachineName, isAway: boolean) => void,
 ): Promise<MachineLink> {
-  const { events, runner } = options;
+  const { events, runner, origin, backoff } = options;
   const { name, remoteDir } = entry.config;
   const key = asking.then(({ identity }) => machineKey(identity));
   key.catch(() => {}); // whoever asked hears
@@ -152,12 +300,14 @@ function openLink(
     machineKey: key,
     batch: runner?.batch.id ?? '',
     loginEnvironment: entry.kind === 'ssh',
+    ...(origin === undefined ? {} : { origin }),
+    ...(backoff === undefined ? {} : { backoff }),
     onAway: (reason) => {
-      setAway(name, true);
+      pool.setAway(name, true);
       events.publish({ type: 'machine:away', at: Date.now(), machine: name, reason });
     },
     onBack: () => {
-      setAway(name, false);
+      pool.setAway(name, false);
       events.publish({ type: 'machine:back', at: Date.now(), machine: name });
     },
     onWarning: (message) => warn(options, name, message),
@@ -183,9 +333,10 @@ async function endOldLeftovers({ entry, host, snapshot }: Reached, options: Open
   }
 }
 
-function poolMachine({ entry, snapshot, link }: Reached, options: OpenPoolOptions): PoolMachine {
+function poolMachine({ entry, snapshot: measured, link }: Reached, options: OpenPoolOptions): PoolMachine {
+  const snapshot = withoutOwnUse(measured);
   const { name, gpus, maxJobs, startSpacingMs, setup, env, cacheLimitMiB } = entry.config;
-  const { events, placement, runner } = options;
+  const { events, placement, runner, onGiven } = options;
   const resources = new VirtualResources(availableOn(snapshot, gpus), {
     ...(maxJobs === undefined ? {} : { maxJobs }),
     ...(placement === undefined ? {} : { placement }),
@@ -193,6 +344,8 @@ function poolMachine({ entry, snapshot, link }: Reached, options: OpenPoolOption
   if (runner === undefined || link === undefined) return { name, snapshot, resources };
   const ours = new MachineRunner(link, {
     ...runner,
+    beforeStart: (job, attempt) =>
+      onGiven?.(job, attempt, { machine: name, machineKey: machineKey(snapshot.identity) }),
     events,
     startSpacingMs,
     setup,

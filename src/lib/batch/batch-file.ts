@@ -43,7 +43,8 @@ export async function readBatchFile(options: ReadBatchOptions): Promise<Batch> {
   return readBatch(await fileBytes(options.path), options);
 }
 
-async function fileBytes(path: string): Promise<Uint8Array> {
+/** A batch file's content. @throws UsageError saying why it cannot be read */
+export async function fileBytes(path: string): Promise<Uint8Array> {
   try {
     return await readFile(path);
   } catch (error) {

@@ -2,16 +2,17 @@
  * One run of a batch: reads its file, sees what is left to do, opens the machines, refuses what can never run, and has
  * the engine run the rest. Everything that can be wrong is found before the first job starts.
  */
+import { hostname } from 'node:os';
 import { resolve } from 'node:path';
-import type { MachinePool } from '../allocator/machine-pool.ts';
-import { type OpenPoolOptions, openPool } from '../allocator/open-pool.ts';
+import { watchAbsences } from '../allocator/absence.ts';
+import { MachinePool, type PoolMachine } from '../allocator/machine-pool.ts';
+import { type LateJoinOptions, type OpenPoolOptions, openPool } from '../allocator/open-pool.ts';
 import type { Placement } from '../allocator/virtual-resources.ts';
-import { UsageError } from '../domain/errors.ts';
+import { SchedulerError, UsageError } from '../domain/errors.ts';
 import type { SchedulerEvent } from '../domain/events.ts';
 import { isSuccess, type Job, type JobOutcome } from '../domain/job.ts';
-import type { FoundAttempt, Reservation } from '../domain/ports.ts';
-import { DEFAULT_REQUEST } from '../domain/request-defaults.ts';
-import { type ResourceRequest, requestKey } from '../domain/resources.ts';
+import type { MachineName } from '../domain/machine.ts';
+import type { Reservation } from '../domain/ports.ts';
 import { Engine } from '../engine/engine.ts';
 import { notesText } from '../files/source-notes.ts';
 import { SourceTrees } from '../files/source-trees.ts';
@@ -28,18 +29,23 @@ import {
   type SkippedJob,
 } from '../stores/result-folder.ts';
 import { EventStream } from '../util/event-stream.ts';
-import { type JobDefaults, jobNameStem, readBatchFile } from './batch-file.ts';
-import { sortFound } from './found-attempts.ts';
+import { type BatchLine, type JobDefaults, jobNameStem, readBatchFile } from './batch-file.ts';
+import { isWorthRetry, MedianTimeout, watchHalt } from './batch-limits.ts';
+import { EarlierAttempts } from './earlier-attempts.ts';
 import { gitState } from './git-state.ts';
 import { checkShellSyntax, lineNoteText } from './line-checks.ts';
+import { defaultsHint, impossibleJobsText, reasonsOf } from './request-hints.ts';
+import type { SurvivalOptions } from './survival-options.ts';
 import { TOOL_VERSION } from './tool-version.ts';
 import { changedTreeText, copiesText } from './tree-notes.ts';
 
 /** What a batch is and where it runs. */
-export interface BatchOptions {
+export interface BatchOptions extends SurvivalOptions {
   /** The batch file as the user named it. */
   readonly file: string;
   readonly machines: FoundMachines;
+  /** What was named as machines: a later question about the batch need not name them again. */
+  readonly machineNames?: readonly string[];
   /** What a line gets that does not say otherwise. */
   readonly defaults: JobDefaults;
   /** Results folder. @default 'job_results' */
@@ -54,7 +60,10 @@ export interface BatchOptions {
   readonly onOutput?: RunnerOptions['onOutput'];
   /** Time limits and the like, for tests and unusual networks. */
   readonly tuning?: Pick<OpenPoolOptions, 'ssh' | 'query'> &
-    Partial<Pick<RunnerOptions, 'outputPollMs' | 'killGraceMs' | 'gpuWaitMs'>>;
+    Partial<Pick<RunnerOptions, 'outputPollMs' | 'gpuWaitMs'>> & {
+      readonly lateJoin?: LateJoinOptions;
+      readonly backoff?: OpenPoolOptions['backoff'];
+    };
 }
 
 /** How a batch came out. */
@@ -71,6 +80,14 @@ export type PlannedStart =
   | { readonly type: 'waits'; readonly job: Job }
   | { readonly type: 'never-fits'; readonly job: Job; readonly reasons: readonly string[] };
 
+/** A job whose machine could not hear that it is to end: that is noted, and done at the next contact. */
+export interface StrandedJob {
+  readonly machine: string;
+  readonly job: string;
+}
+
+const KILL_AFTER_MS = 10_000;
+
 /** A batch whose file is read and whose results folder is looked through. */
 export class BatchRun implements AsyncDisposable {
   /** Everything that happens; subscribe before `connect`. */
@@ -83,33 +100,47 @@ export class BatchRun implements AsyncDisposable {
   readonly #options: BatchOptions;
   readonly #results: string;
   readonly #record: BatchRecord | undefined;
-  #pool: MachinePool | undefined;
-  #engine: Engine | undefined;
-  /** What earlier runs left on the machines: attempts to go on with, and the highest number of each job's. */
-  #found: ReturnType<typeof sortFound> = { toAdopt: [], noted: [], toDiscard: [], strange: [] };
+  readonly #lines: readonly BatchLine[];
+  readonly #store: MemoryStore;
+  readonly #pool: MachinePool;
+  readonly #engine: Engine;
+  readonly #earlier: EarlierAttempts;
+  #isStopped = false;
+  #isConnected = false;
+  #hasBegun = false;
+  /** Why the batch cannot go on here. */
+  #problem: Error | undefined;
+  #begin: () => void = () => {};
+  readonly #begun = new Promise<void>((resolve) => {
+    this.#begin = resolve;
+  });
+  readonly #stopWatching: (() => void)[] = [];
 
   /**
    * Reads the batch file and the results folder, and checks every line.
    * @throws UsageError with one clear message for the first kind of mistake found.
    */
   static async open(options: BatchOptions): Promise<BatchRun> {
-    const {
-      file,
-      defaults,
-      cwd = process.cwd(),
-      results = 'job_results',
-      onWarning,
-      dryRun = false,
-    } = options;
+    const { file, defaults, cwd = process.cwd(), results = 'job_results' } = options;
+    const { onWarning, dryRun = false, rerunFailed = false, machineNames } = options;
     const { lines, warnings } = await readBatchFile({ path: file, defaults });
     const jobs = lines.map(({ job }) => job);
     const notes = [...warnings, ...(await checkShellSyntax(jobs, { path: file }))];
     for (const note of notes) onWarning?.(lineNoteText(note, file));
     const folder = resolve(cwd, results);
-    if (dryRun) return new BatchRun(options, folder, jobs, await readResultFolder(folder, jobs), undefined);
+    const reading = { rerunFailed };
+    if (dryRun)
+      return new BatchRun(options, folder, lines, await readResultFolder(folder, jobs, reading), undefined);
     const record = takeBatch(folder, jobFolder(jobNameStem(file)));
     try {
-      return new BatchRun(options, folder, jobs, await openResultFolder(folder, jobs), record);
+      if (machineNames !== undefined) record.remember({ machines: machineNames, file, cwd });
+      const opened = await openResultFolder(folder, jobs, reading);
+      for (const { id } of opened.setAside) {
+        // What is left of the attempt that had that result must not be taken for a new one.
+        const number = record.journal.histories.get(id)?.highest ?? 0;
+        record.journal.over({ job: id, number });
+      }
+      return new BatchRun(options, folder, lines, opened, record);
     } catch (error) {
       record.release();
       throw error;
@@ -119,60 +150,74 @@ export class BatchRun implements AsyncDisposable {
   private constructor(
     options: BatchOptions,
     results: string,
-    jobs: readonly Job[],
+    lines: readonly BatchLine[],
     opened: OpenedResults,
     record: BatchRecord | undefined,
   ) {
     this.#options = options;
     this.#results = results;
     this.#record = record;
+    this.#lines = lines;
     this.id = record?.id ?? '';
-    this.jobs = jobs;
+    this.jobs = lines.map(({ job }) => job);
     this.toRun = opened.toRun;
     this.skipped = opened.skipped;
+    const { retries = 0, retryOn, oomGrow = 1, keepGoingOnBadMachines = false } = options;
+    const pool = new MachinePool(
+      [],
+      {
+        onQuarantined: (machine, reason) =>
+          this.events.publish({ type: 'machine:quarantined', at: Date.now(), machine, reason }),
+        onReturned: (job, attempt, machine) => this.#earlier.takeReturned(job, attempt, machine),
+      },
+      { keepsBadMachines: keepGoingOnBadMachines },
+    );
+    this.#pool = pool;
+    this.#store = new MemoryStore(this.toRun, {
+      ...(record === undefined ? {} : { journal: record.journal }),
+      policy: {
+        retries,
+        oomGrow,
+        isWorth: (outcome) => this.#problem === undefined && isWorthRetry(outcome, retryOn),
+        canRun: ({ request }) => pool.canEverFit(request),
+        canRunElsewhere: (job) =>
+          this.#problem === undefined && !keepGoingOnBadMachines && pool.canRunElsewhere(job),
+      },
+    });
+    this.#engine = new Engine(this.#store, pool);
+    this.#earlier = new EarlierAttempts({
+      pool,
+      store: this.#store,
+      engine: this.#engine,
+      jobs: this.jobs,
+      toRun: this.toRun,
+      givesUp: options.machineLostAfterMs !== undefined,
+      histories: record?.journal.histories ?? new Map(),
+      warn: (message) => options.onWarning?.(message),
+    });
   }
 
   /**
-   * Lists what goes forward and opens the machines, both at once.
+   * Lists what goes forward and opens the machines, both at once. `startsNothing`: neither files nor requests matter then.
    * @throws UsageError when a line can never run on any of them, with what is short on each.
    */
-  async connect(): Promise<void> {
-    const {
-      machines,
-      defaults,
-      placement,
-      dryRun = false,
-      cwd = process.cwd(),
-      tuning = {},
-      onOutput,
-    } = this.#options;
+  async connect({ startsNothing = false } = {}): Promise<void> {
+    this.#isConnected = true;
+    const { machines, dryRun = false, cwd = process.cwd() } = this.#options;
     const trees = new SourceTrees({ cwd, results: this.#results, machines: machines.machines });
-    const { ssh, query, ...limits } = tuning;
-    const listing = trees.listAll(this.toRun);
-    const opening = gitState(cwd).then(async (git) =>
-      openPool({
-        machines: machines.machines,
-        events: this.events,
-        typicalRequest: defaults.request,
-        ...(placement === undefined ? {} : { placement }),
-        ...(ssh === undefined ? {} : { ssh }),
-        ...(query === undefined ? {} : { query }),
-        runner: dryRun
-          ? undefined
-          : {
-              batch: { id: this.id, toolVersion: TOOL_VERSION, git },
-              resultsFolder: this.#results,
-              treeOf: (job) => trees.of(job),
-              onOutput,
-              ...limits,
-            },
-      }),
-    );
+    const listing = trees.listAll(startsNothing ? [] : this.toRun);
+    const opening = gitState(cwd).then((git) => openPool(this.#pool, this.#poolOptions(trees, git)));
     const [listed, opened] = await Promise.allSettled([listing, opening]);
-    if (opened.status === 'fulfilled') this.#pool = opened.value;
     if (listed.status === 'rejected') throw listed.reason;
-    if (opened.status === 'rejected') throw opened.reason;
-    if (this.#record?.isNew === false) await this.#find(opened.value);
+    if (opened.status === 'rejected') {
+      if (this.toRun.length > 0) throw opened.reason;
+      const reason = (opened.reason as Error).message;
+      this.#options.onWarning?.(`what an earlier run left on machines is not cleared up: ${reason}`);
+      return;
+    }
+    if (this.#record?.isNew === false) await this.#earlier.find();
+    for (const { name } of this.#pool.machines) this.#pool.setReady(name);
+    if (startsNothing) return;
     for (const line of notesText(listed.value)) this.#options.onWarning?.(line);
     if (this.toRun.length > 0) {
       const tellings = [changedTreeText(this.skipped, this.toRun, trees), copiesText(this.toRun, trees)];
@@ -181,69 +226,229 @@ export class BatchRun implements AsyncDisposable {
         if (line !== undefined) this.#options.onWarning?.(line);
       }
     }
-    if (!dryRun) this.#refuseImpossible(opened.value);
-    this.#hintAtDefaults(opened.value);
+    if (!dryRun) {
+      if (this.#impossible().length > 0) await opened.value.allTried; // a slow machine may be the one that can
+      this.#refuseImpossible();
+    }
+    const { request } = this.#options.defaults;
+    const waiting = this.toRun.filter((job) => job.request === request).length;
+    const hint = defaultsHint(this.#pool, request, waiting);
+    if (hint !== undefined) this.#options.onWarning?.(hint);
   }
 
-  /** Runs what is left. Returns when all has ended, or, once stopped, when what runs has ended. */
+  #poolOptions(trees: SourceTrees, git: Awaited<ReturnType<typeof gitState>>): OpenPoolOptions {
+    const { file, machines, defaults, placement, dryRun = false, cwd = process.cwd() } = this.#options;
+    const { tuning = {}, onOutput, timeout, maxOutputBytes, killAfterMs = KILL_AFTER_MS } = this.#options;
+    const { ssh, query, lateJoin, backoff, ...limits } = tuning;
+    const runner: OpenPoolOptions['runner'] = {
+      batch: { id: this.id, toolVersion: TOOL_VERSION, git },
+      resultsFolder: this.#results,
+      treeOf: (job) => trees.of(job),
+      onOutput,
+      killGraceMs: killAfterMs,
+      timeoutMs: timeout?.type === 'fixed' ? timeout.ms : undefined,
+      maxOutputBytes,
+      ownsOutput: (attempt) => this.#earlier.ownsOutput(attempt),
+      isLast: (attempt, outcome, machine) => this.#store.isLast(attempt, outcome, machine),
+      onLocalProblem: (error) => this.#leaveBecause(error),
+      ...limits,
+    };
+    return {
+      machines: machines.machines,
+      events: this.events,
+      typicalRequest: defaults.request,
+      isResumed: this.#record?.isNew === false,
+      origin: { host: hostname(), folder: this.#results, file: resolve(cwd, file) },
+      onGiven: (job, { number }, place) => this.#record?.journal.given(job, number, place),
+      onLateJoin: (machine) => this.#takeLate(machine),
+      ...(placement === undefined ? {} : { placement }),
+      ...(ssh === undefined ? {} : { ssh }),
+      ...(query === undefined ? {} : { query }),
+      ...(lateJoin === undefined ? {} : { lateJoin }),
+      ...(backoff === undefined ? {} : { backoff }),
+      runner: dryRun ? undefined : runner,
+    };
+  }
+
+  async #takeLate(machine: PoolMachine): Promise<void> {
+    await this.#begun; // until then nothing is under way
+    await this.#earlier.takeLate(machine);
+  }
+
+  /** Results cannot be kept here any more: starts nothing, and leaves what runs where it is. */
+  #leaveBecause(problem: Error): void {
+    this.#problem ??= problem;
+    this.stop();
+    this.#engine.leave();
+  }
+
+  /**
+   * Runs what is left. Returns when all has ended, or, once stopped, when what runs has ended.
+   * @throws SchedulerError when results cannot be kept here any more; what runs then runs on.
+   */
   async run(): Promise<BatchSummary> {
-    const beganAt = Date.now();
-    const { file } = this.#options;
-    this.events.publish({
-      type: 'batch:started',
-      at: beganAt,
-      batch: this.id,
-      file,
-      jobs: this.jobs.length,
-      skipped: this.skipped.length,
-    });
-    for (const { job, reason, isGood } of this.skipped) {
-      this.events.publish({
-        type: 'job:skipped',
-        at: beganAt,
-        job: job.id,
-        name: job.name,
-        line: job.line,
-        reason,
-        isGood,
-      });
-    }
-    const outcomes = new Map<string, JobOutcome>();
+    const beganAt = this.#announce();
     if (this.toRun.length > 0) {
-      const store = new MemoryStore(this.toRun);
-      this.#engine = new Engine(store, this.#openPool());
-      for (const attempt of this.#found.noted) store.noteAttempt(attempt);
-      for (const { job, found } of this.#found.toAdopt) {
-        store.resume(found.attempt);
-        const running = this.#openPool().adopt(job, found);
-        this.#engine.adopt(job, running);
-        if (found.state === 'ending') running.cancel('an earlier run had asked for its end');
-      }
       if (this.#isStopped) this.#engine.stop();
       await this.#engine.run();
-      for (const job of this.toRun) {
-        const outcome = store.outcomeOf(job.id);
-        if (outcome !== undefined) outcomes.set(job.id, outcome);
-      }
     }
-    const done = [...outcomes.values()].filter(isSuccess).length;
+    const { done, ended } = this.#counts();
     const endedAt = Date.now();
     this.events.publish({
       type: 'batch:ended',
       at: endedAt,
       batch: this.id,
       done,
-      failed: outcomes.size - done,
+      failed: ended - done,
       skipped: this.skipped.length,
-      notRun: this.toRun.length - outcomes.size,
+      notRun: this.toRun.length - ended,
       durationMs: endedAt - beganAt,
     });
+    if (this.#problem !== undefined) {
+      throw new SchedulerError(
+        `results cannot be kept here: ${this.#problem.message}; what runs, runs on, and what is not home stays on its machine: ` +
+          'make room, and the same command goes on',
+      );
+    }
     return { jobs: this.jobs.length, good: done + this.skipped.filter(({ isGood }) => isGood).length };
+  }
+
+  /** Starts what fits now, and returns when all that has started, or failed to. The batch is to be closed then. */
+  async leave(): Promise<{ readonly started: number; readonly running: number; readonly waiting: number }> {
+    this.#announce();
+    const started = new Set<string>();
+    const over = new Set<string>();
+    let look: () => void = () => {};
+    const stopHearing = this.events.subscribe((event) => {
+      if (event.type === 'job:started') started.add(event.job);
+      if (event.type === 'job:ended') over.add(event.job);
+      look();
+    });
+    await this.#engine.placeOnce();
+    const placed = [...this.#engine.running()].filter((one) => !this.#earlier.isAwaited(one.attempt.job));
+    await new Promise<void>((resolve) => {
+      look = () => {
+        if (placed.every(({ attempt: { job } }) => started.has(job) || over.has(job))) resolve();
+      };
+      look();
+    });
+    stopHearing();
+    return {
+      started: started.size,
+      running: this.#engine.runningCount,
+      waiting: this.#store.waitingCount,
+    };
+  }
+
+  /** Ends all that runs of this batch, and brings home what has ended. Starts nothing. Resolves as `cancelAll` does. */
+  async cancelRunning(reason: string): Promise<readonly StrandedJob[]> {
+    this.stop();
+    const running = this.run();
+    const stranded = await this.cancelAll(reason);
+    await running;
+    return stranded;
+  }
+
+  /** Tells that the batch begins, and goes on with what earlier runs left. Returns when that was. */
+  #announce(): number {
+    const at = Date.now();
+    this.events.publish({
+      type: 'batch:started',
+      at,
+      batch: this.id,
+      file: this.#options.file,
+      jobs: this.jobs.length,
+      skipped: this.skipped.length,
+    });
+    for (const { job, reason, isGood } of this.skipped) {
+      const { id, name, line } = job;
+      this.events.publish({ type: 'job:skipped', at, job: id, name, line, reason, isGood });
+    }
+    this.#watch();
+    if (this.toRun.length > 0) {
+      const resumed = this.#earlier.goOn();
+      const { running, ended, awaited, orphaned } = resumed;
+      if (running + ended + awaited + orphaned > 0)
+        this.events.publish({
+          type: 'batch:resumed',
+          at,
+          batch: this.id,
+          ...resumed,
+          fresh: this.#store.waitingCount,
+        });
+    }
+    this.#hasBegun = true;
+    this.#begin();
+    return at;
+  }
+
+  /** Keeps the limits that the batch was given. */
+  #watch(): void {
+    const { halt, timeout, machineLostAfterMs } = this.#options;
+    if (halt !== undefined)
+      this.#stopWatching.push(
+        this.events.subscribe(
+          watchHalt(halt, ({ when }, failed) => {
+            this.#options.onWarning?.(
+              `${failed} job${failed === 1 ? ' has' : 's have'} failed: ${when === 'soon' ? 'nothing more is started' : 'what runs is ended'} (--halt)`,
+            );
+            if (when === 'soon') this.stop();
+            else void this.cancelAll(`ended by --halt, after ${failed} failed`);
+          }),
+        ),
+      );
+    if (timeout?.type === 'of-median') {
+      const median = new MedianTimeout(timeout.percent);
+      this.#stopWatching.push(this.events.subscribe((event) => median.hear(event)));
+      median.watch(() => this.#engine.running());
+      this.#stopWatching.push(() => median.stop());
+    }
+    if (machineLostAfterMs !== undefined)
+      this.#stopWatching.push(
+        watchAbsences({
+          machines: [
+            ...new Set([
+              ...this.#options.machines.machines.map(({ config }) => config.name),
+              ...this.#earlier.absentMachines,
+            ]),
+          ],
+          isUp: (machine) => this.#pool.isUp(machine),
+          lostAfterMs: machineLostAfterMs,
+          onLost: (machine, awayMs) => this.#giveUp(machine, awayMs),
+        }),
+      );
+  }
+
+  #giveUp(machine: MachineName, awayMs: number): void {
+    const seconds = Math.round(awayMs / 1000);
+    const jobs = this.#pool.giveUp(
+      machine,
+      `${machine} has been away for ${seconds} s (--machine-lost-after)`,
+    );
+    this.events.publish({ type: 'machine:given-up', at: Date.now(), machine, awayMs, jobs });
+  }
+
+  #counts(): { readonly done: number; readonly ended: number } {
+    const outcomes = this.toRun
+      .map((job) => this.#store.outcomeOf(job.id))
+      .filter((outcome): outcome is JobOutcome => outcome !== undefined);
+    return { done: outcomes.filter(isSuccess).length, ended: outcomes.length };
+  }
+
+  /** The lines, as they stand in the file, whose result is a failure: of this run, or of an earlier one. */
+  failedLines(): readonly string[] {
+    const bad = new Set(this.skipped.filter(({ isGood }) => !isGood).map(({ job }) => job.id));
+    return this.#lines
+      .filter(({ job }) => {
+        const outcome = this.#store.outcomeOf(job.id);
+        return outcome === undefined ? bad.has(job.id) : !isSuccess(outcome);
+      })
+      .map(({ text }) => text);
   }
 
   /** Where each line that is left would go now, in order, until nothing more fits. */
   plan(): readonly PlannedStart[] {
-    const pool = this.#openPool();
+    const pool = this.#pool;
     const reservations: Reservation[] = [];
     const planned = this.toRun.map((job): PlannedStart => {
       const placed = pool.reserve(job);
@@ -267,49 +472,55 @@ export class BatchRun implements AsyncDisposable {
   /** Starts nothing more; what runs runs to its end. */
   stop(): void {
     this.#isStopped = true;
-    this.#engine?.stop();
+    if (this.#hasBegun) this.#engine.stop();
   }
-  #isStopped = false;
 
   /**
    * Ends what runs, with all its processes; what it wrote is still brought home. What runs on a machine that cannot be
    * reached is noted, and ended at the next contact; resolves to what that is, once all else has ended.
    */
-  async cancelAll(reason: string): Promise<readonly { readonly machine: string; readonly job: string }[]> {
+  async cancelAll(reason: string): Promise<readonly StrandedJob[]> {
     this.#isStopped = true;
+    if (!this.#hasBegun) return [];
     const engine = this.#engine;
-    engine?.cancelAll(reason);
-    const pool = this.#pool;
-    if (engine === undefined || pool === undefined) return [];
+    engine.cancelAll(reason);
     while (engine.runningCount > 0) {
-      const stranded = pool.stranded();
+      const stranded = this.#pool.stranded();
       if (stranded.length >= engine.runningCount) {
+        const jobs = stranded.map(({ machine, job, place }) => ({ machine, job: job.name, place }));
         try {
           noteLeftovers(
             this.#results,
-            stranded.map((one) => ({ ...one, batch: this.id })),
+            jobs.map((one) => ({ ...one, batch: this.id })),
           );
         } finally {
           engine.leave(); // also where the note cannot be written (disk full): nothing else is left to wait for
         }
-        return stranded;
+        return jobs;
       }
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
     return [];
   }
 
+  /** Whether there is anything to do on the machines: jobs to run, or leftovers of a run that could not clear up. */
+  get needsMachines(): boolean {
+    return this.toRun.length > 0 || this.#record?.isUnclean === true;
+  }
+
   /** How many jobs run now. */
   get runningCount(): number {
-    return this.#engine?.runningCount ?? 0;
+    return this.#engine.runningCount;
   }
 
   /** Lets go of the machines. Jobs that run there run on. */
   async close(): Promise<void> {
+    for (const stop of this.#stopWatching.splice(0)) stop();
+    let isClean = this.#record?.isUnclean === false && !this.#isConnected;
     try {
-      await this.#pool?.close();
+      if (this.#isConnected) isClean = await this.#pool.close();
     } finally {
-      this.#record?.release();
+      this.#record?.release({ isClean });
     }
   }
 
@@ -317,45 +528,15 @@ export class BatchRun implements AsyncDisposable {
     return this.close();
   }
 
-  #openPool(): MachinePool {
-    if (this.#pool === undefined) throw new Error('Internal error: connect first');
-    return this.#pool;
-  }
-
-  /** Looks for what earlier runs of this batch left on the machines. */
-  async #find(pool: MachinePool): Promise<void> {
-    this.#found = sortFound(await pool.discover(), this.jobs, this.toRun);
-    const { toAdopt, toDiscard, strange } = this.#found;
-    for (const found of toDiscard) pool.discard(found);
-    const count = (state: FoundAttempt['state']) =>
-      toAdopt.filter(({ found }) => found.state === state).length;
-    const [running, ended] = [count('running'), count('ended')];
-    const say = (jobs: number, what: string) => {
-      if (jobs > 0)
-        this.#options.onWarning?.(`${jobs} job${jobs === 1 ? '' : 's'} of an earlier run ${what}`);
-    };
-    say(
-      running,
-      running === 1 ? 'may still be running: it is followed' : 'may still be running: they are followed',
-    );
-    say(
-      ended,
-      ended === 1 ? 'has ended: its results are brought home' : 'have ended: their results are brought home',
-    );
-    say(
-      strange.length,
-      `belong to no line as it is now, and stay where they are (${[...new Set(strange.map(({ machine }) => machine))].join(', ')})`,
+  #impossible(): readonly Job[] {
+    return this.toRun.filter(
+      ({ id, request }) => !this.#earlier.isKnown(id) && !this.#pool.canEverFit(request),
     );
   }
 
-  #refuseImpossible(pool: MachinePool): void {
-    const kinds = new Map<string, Job[]>();
-    const adopted = new Set(this.#found.toAdopt.map(({ job }) => job.id));
-    for (const job of this.toRun) {
-      if (adopted.has(job.id)) continue;
-      if (pool.canEverFit(job.request)) continue;
-      const { id, name, line, command, request } = job;
-      const shortfalls = pool.explainEver(request);
+  #refuseImpossible(): void {
+    const impossible = this.#impossible();
+    for (const { id, name, line, command, request } of impossible) {
       this.events.publish({
         type: 'job:never-fits',
         at: Date.now(),
@@ -364,103 +545,10 @@ export class BatchRun implements AsyncDisposable {
         line,
         command,
         request,
-        shortfalls,
+        shortfalls: this.#pool.explainEver(request),
       });
-      const key = requestKey(request);
-      const kind = kinds.get(key);
-      if (kind === undefined) kinds.set(key, [job]);
-      else kind.push(job);
     }
-    if (kinds.size === 0) return;
-    const text = [...kinds.values()].slice(0, KINDS_SHOWN).flatMap((jobs) => impossibleText(pool, jobs));
-    if (kinds.size > KINDS_SHOWN) text.push(`and lines with ${kinds.size - KINDS_SHOWN} other requests`);
-    const { request } = this.#options.defaults;
-    const hints = [
-      ...memoryHint(pool, request),
-      ...gpuHint(pool, request),
-      ...busyHint(pool, kinds.values()),
-    ];
-    throw new UsageError([...text, ...hints].join('\n'));
+    if (impossible.length === 0) return;
+    throw new UsageError(impossibleJobsText(this.#pool, impossible, this.#options.defaults.request));
   }
-
-  #hintAtDefaults(pool: MachinePool): void {
-    const { request } = this.#options.defaults;
-    const waiting = this.toRun.filter((job) => job.request === request).length;
-    const atOnce = countFits(pool, request);
-    if (waiting <= atOnce || atOnce === 0) return;
-    const hint = [...memoryHint(pool, request), ...utilizationHint(pool, request)][0];
-    if (hint !== undefined) this.#options.onWarning?.(hint);
-  }
-}
-
-const KINDS_SHOWN = 5;
-
-/** Says that some lines with one request can never run, and what is short on each machine. */
-function impossibleText(pool: MachinePool, jobs: readonly Job[]): string[] {
-  const [first] = jobs;
-  if (first === undefined) return [];
-  const lines = jobs.length === 1 ? `line ${first.line}` : `${jobs.length} lines, first line ${first.line},`;
-  return [
-    `${lines} can never run on these machines:`,
-    ...reasonsOf(pool, first.request).map((reason) => `  ${reason}`),
-  ];
-}
-
-/** What is short on each machine, a line each. */
-function reasonsOf(pool: MachinePool, request: ResourceRequest): string[] {
-  return pool
-    .explainEver(request)
-    .map(
-      ({ machine, shortfalls }) =>
-        `${machine}: ${shortfalls.map((shortfall) => shortfall.message).join('; ')}`,
-    );
-}
-
-function countFits(pool: MachinePool, request: ResourceRequest): number {
-  return pool.machines.reduce((sum, { resources }) => sum + resources.countFits(request), 0);
-}
-
-/** Says that the default of `--memory-required` is what holds jobs back, when it is. */
-function memoryHint(pool: MachinePool, request: ResourceRequest): string[] {
-  if (request.memoryMiB !== DEFAULT_REQUEST.memoryMiB) return [];
-  const now = countFits(pool, request);
-  const without = countFits(pool, { ...request, memoryMiB: 1 });
-  if (without <= now) return [];
-  return [
-    `hint: the default --memory-required ${request.memoryMiB} lets ${now} jobs run at once; with less memory each, up to ${without} would`,
-  ];
-}
-
-/** Says that cores are short only because others use them now. */
-function busyHint(pool: MachinePool, kinds: Iterable<readonly Job[]>): string[] {
-  const isBusyOnly = [...kinds].some(([job]) =>
-    job === undefined
-      ? false
-      : pool
-          .explainEver(job.request)
-          .some(({ shortfalls }) => shortfalls.every(({ resource }) => resource === 'cpuCores')),
-  );
-  if (!isBusyOnly) return [];
-  return [
-    'hint: a machine is only busy with the work of others: try again later, or ask for less with --num-cpus',
-  ];
-}
-
-/** Says that a GPU is asked for by default, where no machine has one. */
-function gpuHint(pool: MachinePool, request: ResourceRequest): string[] {
-  if (request.gpus !== DEFAULT_REQUEST.gpus || pool.machines.some(({ snapshot }) => snapshot.gpus.length > 0))
-    return [];
-  return ['hint: a job asks for one GPU by default; --no-gpu-required is for jobs that need none'];
-}
-
-/** Says that the default of `--gpu-utilization` is what keeps GPUs from being shared, when it is. */
-function utilizationHint(pool: MachinePool, request: ResourceRequest): string[] {
-  if (request.gpus === 0 || request.reserveGpu || request.gpuUtilization !== DEFAULT_REQUEST.gpuUtilization)
-    return [];
-  const now = countFits(pool, request);
-  const without = countFits(pool, { ...request, gpuUtilization: 0.1 });
-  if (without <= now) return [];
-  return [
-    `hint: the default --gpu-utilization ${request.gpuUtilization} lets ${now} jobs share the GPUs at once; at 0.1 each, ${without} would`,
-  ];
 }

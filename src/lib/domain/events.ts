@@ -46,11 +46,26 @@ export interface MachineQueried extends AtTime {
   readonly jobsAtOnce: number;
   readonly gpuChoices: readonly number[];
 }
-/** A machine is left out of the batch. */
+/** A machine cannot be used now. `isTriedAgain`: it joins the batch when it can be reached later. */
 export interface MachineUnreachable extends AtTime {
   readonly type: 'machine:unreachable';
   readonly machine: MachineName;
   readonly reason: string;
+  readonly isTriedAgain: boolean;
+}
+/** A machine gets no more jobs: those that it had failed at once, one after the other, for a reason of its own. */
+export interface MachineQuarantined extends AtTime {
+  readonly type: 'machine:quarantined';
+  readonly machine: MachineName;
+  readonly reason: string;
+}
+/** A machine has been away for longer than `--machine-lost-after`: what ran there runs again elsewhere. */
+export interface MachineGivenUp extends AtTime {
+  readonly type: 'machine:given-up';
+  readonly machine: MachineName;
+  readonly awayMs: number;
+  /** How many jobs run again. */
+  readonly jobs: number;
 }
 /** The connection to a machine in use is gone; its jobs run on. */
 export interface MachineAway extends AtTime {
@@ -100,6 +115,21 @@ export interface TreeSent extends AtTime {
   readonly newFiles: number;
   readonly newBytes: number;
 }
+/** What earlier runs of this batch left, told once the machines were looked at. */
+export interface BatchResumed extends AtTime {
+  readonly type: 'batch:resumed';
+  readonly batch: string;
+  /** Jobs that may still run: they are followed. */
+  readonly running: number;
+  /** Jobs that have ended: their results are brought home. */
+  readonly ended: number;
+  /** Jobs that were handed to a machine that cannot be reached: only there can be told what became of them. */
+  readonly awaited: number;
+  /** Jobs that are started anew. */
+  readonly fresh: number;
+  /** Attempts that belong to no line as it is now; they stay where they are. */
+  readonly orphaned: number;
+}
 /** A line is not run: a finished result exists, or a result folder without a manifest is in its place. */
 export interface JobSkipped extends OfJob {
   readonly type: 'job:skipped';
@@ -118,6 +148,12 @@ export interface JobStarted extends OfJob {
   readonly command: string;
   readonly machine: MachineName;
   readonly attempt: number;
+  /** An earlier controller had started it; `startedAt` tells when. @default false */
+  readonly isAdopted?: boolean;
+  /** It has ended meanwhile, and is told only so that its end has a start. @default false */
+  readonly hasEnded?: boolean;
+  /** Epoch milliseconds of the command's start. */
+  readonly startedAt: number;
   /** What the job sees as CUDA_VISIBLE_DEVICES; absent when it is not set. */
   readonly cudaVisibleDevices?: string;
   readonly gpus: readonly number[];
@@ -138,6 +174,10 @@ export interface JobEnded extends OfJob {
   readonly returnedBytes: number;
   /** Processes that the command left behind and that were ended. */
   readonly leftBehind: number;
+  /** The last line on its standard error, at most 300 characters; absent when there is none. */
+  readonly lastErrorLine?: string;
+  /** The job is tried again: its result stands beside, as `NAME.attempt-N`. */
+  readonly willRetry: boolean;
 }
 /** A job cannot be placed on any machine, ever. */
 export interface JobNeverFits extends OfJob {
@@ -152,9 +192,12 @@ export interface JobNeverFits extends OfJob {
 
 export type SchedulerEvent =
   | BatchStarted
+  | BatchResumed
   | BatchEnded
   | MachineQueried
   | MachineUnreachable
+  | MachineQuarantined
+  | MachineGivenUp
   | MachineAway
   | MachineBack
   | MachineWarned

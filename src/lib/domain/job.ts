@@ -1,4 +1,5 @@
-import type { ResourceRequest } from './resources.ts';
+import type { MachineName } from './machine.ts';
+import { type ResourceRequest, requestKey } from './resources.ts';
 
 /** Names a job within its batch; for a batch it is the job's name. */
 export type JobId = string & { readonly __brand: 'JobId' };
@@ -23,6 +24,8 @@ export interface Job {
   readonly shareForwards: readonly string[];
   /** Paths brought home, or `changed`: every file that the job created or changed; empty for none. */
   readonly copyBackwards: readonly string[] | 'changed';
+  /** Machines where it failed before: it goes there only when no other can ever hold it. */
+  readonly avoid?: readonly MachineName[];
 }
 
 /** One try at a job. Numbers grow from 1; only the current attempt's results count. */
@@ -33,16 +36,29 @@ export interface Attempt {
 
 /** How an attempt ended. A job that fails is data, not an exception. */
 export type JobOutcome =
-  /** The command ran to its end; 0 is success. */
-  | { readonly type: 'exited'; readonly exitCode: number }
+  /**
+   * The command ran to its end; 0 is success. `machineFault`: what its machine seems to lack (room, a working driver),
+   * when it failed at once.
+   */
+  | { readonly type: 'exited'; readonly exitCode: number; readonly machineFault?: string }
   /** It ran longer than it may. */
   | { readonly type: 'timed-out'; readonly timeoutMs: number }
   /** Main or GPU memory ran out, on evidence. */
-  | { readonly type: 'out-of-memory'; readonly reason: string }
-  /** Proof that it ended without telling how, e.g. the machine booted since. */
-  | { readonly type: 'lost'; readonly reason: string }
+  | {
+      readonly type: 'out-of-memory';
+      readonly reason: string;
+      readonly memory: 'main' | 'gpu';
+      readonly exitCode: number;
+    }
+  /** Proof that it ended without telling how, e.g. the machine booted since; or it was never begun, and never will be. */
+  | { readonly type: 'lost'; readonly reason: string; readonly neverStarted?: true }
   /** Files could not be sent or brought home. `exitCode` when the command itself had ended. */
-  | { readonly type: 'transfer-failed'; readonly reason: string; readonly exitCode?: number }
+  | {
+      readonly type: 'transfer-failed';
+      readonly reason: string;
+      readonly exitCode?: number;
+      readonly machineFault?: string;
+    }
   /** Somebody ended it. */
   | { readonly type: 'cancelled'; readonly reason: string }
   /** No machine can ever satisfy its request. */
@@ -51,4 +67,10 @@ export type JobOutcome =
 /** A line counts as done when its result is an exit 0. */
 export function isSuccess(outcome: JobOutcome): boolean {
   return outcome.type === 'exited' && outcome.exitCode === 0;
+}
+
+/** Jobs with the same key can be placed alike: once one was refused, so are the others. */
+export function placementKey(job: Job): string {
+  const key = requestKey(job.request);
+  return job.avoid === undefined ? key : `${key} ${JSON.stringify(job.avoid)}`;
 }

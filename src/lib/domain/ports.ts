@@ -10,14 +10,14 @@ import type { Shortfall } from './resources.ts';
 export interface JobStore {
   /** Jobs that wait for a machine, in the order in which they are looked at. */
   pending(): Iterable<Job>;
-  /** How many different requests the waiting jobs have: once each was refused, looking further is in vain. */
+  /** How many different `placementKey`s the waiting jobs have: once each was refused, looking further is in vain. */
   readonly waitingKinds: number;
   /** Takes a waiting job for this engine, atomically. Undefined when it does not wait any more. */
   claim(job: JobId): Promise<Attempt | undefined>;
   /** Puts a claimed job back, unstarted. */
   unclaim(attempt: Attempt): Promise<void>;
-  /** An attempt is over. The store decides whether the job waits again. */
-  finish(attempt: Attempt, outcome: JobOutcome): Promise<void>;
+  /** An attempt on that machine is over. The store decides whether the job waits again. */
+  finish(attempt: Attempt, outcome: JobOutcome, machine?: MachineName): Promise<void>;
   /** Tells when `pending()` may have grown. Returns the way to stop hearing. */
   onPending(listener: () => void): () => void;
 }
@@ -45,10 +45,15 @@ export interface Refusal {
 /** An attempt that was handed to a backend. */
 export interface RunningAttempt {
   readonly attempt: Attempt;
+  readonly machine: MachineName;
   /** Settles when its results are home, or will not come. Never rejects. */
   readonly ended: Promise<JobOutcome>;
   /** Ends its processes; `ended` then settles as `cancelled`. */
   cancel(reason: string): void;
+  /** Ends its processes, since it ran for longer than it may; `ended` then settles as `timed-out`. */
+  expire(timeoutMs: number): void;
+  /** Ends its processes and publishes nothing: another attempt of the job counts. `ended` settles as `cancelled`. */
+  abandon(reason: string): void;
 }
 
 /** An attempt that a backend found on its machines, left there by an earlier controller. */
@@ -58,6 +63,8 @@ export interface FoundAttempt {
   /** The command that it ran, and the name of the source tree that it ran in. */
   readonly command: string;
   readonly tree: string;
+  /** Indexes of the GPUs that it holds, as its own record has them; they may not exist any more. */
+  readonly gpus: readonly number[];
   /** What it was to bring home when it was started: only that was prepared for. Absent when that is not known. */
   readonly copyBackwards?: Job['copyBackwards'];
   /**
@@ -76,7 +83,10 @@ export interface ExecutionBackend {
   release(reservation: Reservation): void;
   /** Runs the attempt on what was reserved; the capacity is given back when its processes are gone. */
   start(job: Job, attempt: Attempt, reservation: Reservation): RunningAttempt;
-  /** Finds what an earlier controller of the same batch left. */
+  /**
+   * Finds what an earlier controller of the same batch left on the machines that can be reached. Attempts that have not
+   * been begun are kept from ever being.
+   */
   discover(): Promise<readonly FoundAttempt[]>;
   /** Takes a found attempt over: it is watched, and its results are brought home as if it had been started here. */
   adopt(job: Job, found: FoundAttempt): RunningAttempt;
@@ -85,5 +95,5 @@ export interface ExecutionBackend {
   /** Tells when a refused job may fit now. Returns the way to stop hearing. */
   onCapacity(listener: () => void): () => void;
   /** Lets go of the machines. Jobs that run there run on. */
-  close(): Promise<void>;
+  close(): Promise<unknown>;
 }

@@ -5,9 +5,8 @@
  * engine may have been first: the capacity goes back), and started. Jobs need not fit in order: one that has to wait
  * holds up none behind it. A round runs when jobs come, when capacity comes, and at the start.
  */
-import type { Job, JobId, JobOutcome } from '../domain/job.ts';
+import { type Job, type JobId, type JobOutcome, placementKey } from '../domain/job.ts';
 import type { ExecutionBackend, JobStore, Refusal, RunningAttempt } from '../domain/ports.ts';
-import { requestKey } from '../domain/resources.ts';
 
 /** What an engine tells. */
 export interface EngineOptions {
@@ -34,9 +33,24 @@ export class Engine {
     this.#options = options;
   }
 
-  /** Follows an attempt that is under way already and that the store knows of. */
+  /**
+   * Follows an attempt that is under way already and that the store counts as its job's. Another attempt of the job that
+   * was followed until now is given up.
+   */
   adopt(job: Job, running: RunningAttempt): void {
+    this.#running.get(job.id)?.abandon('an earlier attempt goes on');
     this.#watch(job, running);
+  }
+
+  /** Follows an attempt no more: nobody can tell what becomes of it. */
+  forget(job: JobId): void {
+    this.#running.delete(job);
+    this.#settleIfOver();
+  }
+
+  /** What is under way. */
+  running(): Iterable<RunningAttempt> {
+    return this.#running.values();
   }
 
   /** Runs until no job waits and none runs, or, once stopped, until none runs. */
@@ -51,6 +65,12 @@ export class Engine {
     this.#look();
     await over;
     for (const stop of stopHearing) stop();
+  }
+
+  /** Starts what fits now, and nothing more. */
+  async placeOnce(): Promise<void> {
+    await this.#place();
+    this.#isStopped = true;
   }
 
   /** How many attempts are under way. */
@@ -97,7 +117,7 @@ export class Engine {
     const refused = new Set<string>();
     for (const job of this.#store.pending()) {
       if (this.#isStopped || refused.size >= this.#store.waitingKinds) return;
-      const kind = requestKey(job.request);
+      const kind = placementKey(job);
       if (refused.has(kind)) continue;
       const placed = this.#backend.reserve(job);
       if (placed.type === 'reserved') {
@@ -115,8 +135,8 @@ export class Engine {
   #watch(job: Job, running: RunningAttempt): void {
     this.#running.set(job.id, running);
     void running.ended.then(async (outcome) => {
-      this.#running.delete(job.id);
-      await this.#store.finish(running.attempt, outcome);
+      if (this.#running.get(job.id) === running) this.#running.delete(job.id);
+      await this.#store.finish(running.attempt, outcome, running.machine);
       this.#options.onEnded?.(job, outcome);
       this.#look();
     });
@@ -125,7 +145,7 @@ export class Engine {
   async #giveUp(job: Job, refusal: Refusal): Promise<void> {
     const attempt = await this.#store.claim(job.id);
     if (attempt === undefined) return;
-    const reason = 'no machine can ever hold it';
+    const reason = 'no machine that is left can ever hold it';
     await this.#store.finish(attempt, { type: 'never-fits', reason });
     this.#options.onNeverFits?.(job, refusal);
   }

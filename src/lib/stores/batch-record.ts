@@ -1,21 +1,26 @@
 /**
  * What a results folder keeps of a batch besides its results, in `.batches/`: the batch's id, under which the machines
- * keep its jobs, and a lock, since two controllers of one batch would take each other's jobs for their own.
+ * keep its jobs, its journal, the machines of its last run, and a lock, since two controllers of one batch would take each
+ * other's jobs for their own.
  */
 import { randomBytes } from 'node:crypto';
 import {
   accessSync,
   constants,
+  existsSync,
   linkSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { UsageError } from '../domain/errors.ts';
+import type { JobId } from '../domain/job.ts';
+import { type JobHistory, Journal, readJournal } from './journal.ts';
 
 /** A batch that this process has for itself. */
 export interface BatchRecord {
@@ -23,8 +28,13 @@ export interface BatchRecord {
   readonly id: string;
   /** No earlier run was recorded, so no machine has anything of it. */
   readonly isNew: boolean;
-  /** Lets others have the batch. */
-  release(): void;
+  /** The last run could not clear up on all machines: it died, or one was away. */
+  readonly isUnclean: boolean;
+  readonly journal: Journal;
+  /** Remembers how this run was asked for, for questions about the batch. */
+  remember(request: RememberedRequest): void;
+  /** Lets others have the batch. `isClean`: nothing of ours is left on any machine. */
+  release(end?: { readonly isClean: boolean }): void;
 }
 
 const FOLDER = '.batches';
@@ -42,18 +52,96 @@ export function takeBatch(resultsFolder: string, key: string): BatchRecord {
     throw new UsageError(`cannot use the results folder ${resultsFolder}: ${(error as Error).message}`);
   }
   const lock = join(folder, `${key}.lock`);
-  takeLock(lock);
-  const release = () => rmSync(lock, { force: true });
+  const isTakenOver = takeLock(lock);
   try {
     const path = join(folder, `${key}.id`);
     const known = readId(path);
-    if (known !== undefined) return { id: known, isNew: false, release };
-    const id = randomBytes(6).toString('hex');
-    writeFileSync(path, `${id}\n`);
-    return { id, isNew: true, release };
+    const id = known ?? randomBytes(6).toString('hex');
+    if (known === undefined) writeFileSync(path, `${id}\n`);
+    const journal = new Journal(join(folder, `${key}.journal`));
+    const unclean = join(folder, `${key}.unclean`);
+    return {
+      id,
+      isNew: known === undefined,
+      isUnclean: known !== undefined && (isTakenOver || existsSync(unclean)),
+      journal,
+      remember: (request) => writeFileSync(join(folder, `${key}.asked`), `${JSON.stringify(request)}\n`),
+      release: ({ isClean } = { isClean: false }) => {
+        journal.close();
+        try {
+          if (isClean) rmSync(unclean, { force: true });
+          else if (!existsSync(unclean)) writeFileSync(unclean, '');
+        } finally {
+          rmSync(lock, { force: true });
+        }
+      },
+    };
   } catch (error) {
-    release();
-    throw error;
+    rmSync(lock, { force: true });
+    throw asUsageError(error, resultsFolder);
+  }
+}
+
+function asUsageError(error: unknown, folder: string): unknown {
+  if (error instanceof UsageError) return error;
+  return new UsageError(`cannot use the results folder ${folder}: ${(error as Error).message}`);
+}
+
+/** How a run was asked for. */
+export interface RememberedRequest {
+  /** What was named as `--machines`. */
+  readonly machines: readonly string[];
+  /** The batch file as it was named, from the folder `cwd`. */
+  readonly file: string;
+  readonly cwd: string;
+}
+
+/** What is known of a batch without taking it. */
+export interface KnownBatch {
+  readonly id: string;
+  readonly journal: ReadonlyMap<JobId, JobHistory>;
+  /** Who runs it now, as far as can be told from here. */
+  readonly controller?: { readonly host: string; readonly pid: number };
+}
+
+/** Looks a batch up and changes nothing; undefined when it was never run with these results. */
+export function lookUpBatch(resultsFolder: string, key: string): KnownBatch | undefined {
+  const folder = join(resultsFolder, FOLDER);
+  const id = readId(join(folder, `${key}.id`));
+  if (id === undefined) return undefined;
+  const holder = readHolder(join(folder, `${key}.lock`));
+  const journal = readJournal(join(folder, `${key}.journal`));
+  if (holder === undefined || isGone(holder, hostname())) return { id, journal };
+  return { id, journal, controller: { host: holder.host, pid: holder.pid } };
+}
+
+/** The ids of all batches that keep their results in this folder, with their keys. */
+export function knownBatches(resultsFolder: string): ReadonlyMap<string, string> {
+  const folder = join(resultsFolder, FOLDER);
+  let entries: string[];
+  try {
+    entries = readdirSync(folder);
+  } catch {
+    return new Map();
+  }
+  return new Map(
+    entries.flatMap((entry) => {
+      const id = entry.endsWith('.id') ? readId(join(folder, entry)) : undefined;
+      return id === undefined ? [] : [[id, entry.slice(0, -'.id'.length)] as const];
+    }),
+  );
+}
+
+/** How the last run of a batch was asked for; undefined when that is not known. */
+export function rememberedRequest(resultsFolder: string, key: string): RememberedRequest | undefined {
+  try {
+    const { machines, file, cwd } = JSON.parse(
+      readFileSync(join(resultsFolder, FOLDER, `${key}.asked`), 'utf8'),
+    ) as { readonly [name: string]: unknown };
+    if (!Array.isArray(machines) || !machines.every((name) => typeof name === 'string')) return undefined;
+    return typeof file === 'string' && typeof cwd === 'string' ? { machines, file, cwd } : undefined;
+  } catch {
+    return undefined;
   }
 }
 
@@ -75,16 +163,17 @@ interface Holder {
 
 const TRIES = 5;
 
-function takeLock(lock: string): void {
+/** Takes the lock. Returns whether it was that of a controller that had died. */
+function takeLock(lock: string): boolean {
   const me: Holder = { host: hostname(), pid: process.pid, processStart: startOf(process.pid) ?? '' };
   // Written first and then linked into place, so that nobody ever reads half a lock.
   const mine = `${lock}.${process.pid}-${randomBytes(4).toString('hex')}`;
-  writeFileSync(mine, `${JSON.stringify(me)}\n`);
   try {
+    writeFileSync(mine, `${JSON.stringify(me)}\n`);
     for (let tries = 0; tries < TRIES; tries++) {
       try {
         linkSync(mine, lock);
-        return;
+        return tries > 0;
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
       }
@@ -93,6 +182,8 @@ function takeLock(lock: string): void {
       setAside(lock, `${mine}.old`, me.host);
     }
     throw new UsageError(`another controller takes ${lock} again and again: try later`);
+  } catch (error) {
+    throw asUsageError(error, dirname(dirname(lock)));
   } finally {
     rmSync(mine, { force: true });
   }
@@ -146,7 +237,6 @@ function startOf(pid: number): string | undefined {
 }
 
 function heldError({ host, pid }: Holder, lock: string, here: string): UsageError {
-  const where = host === here ? '' : ` on ${host}`;
   const way = host === here ? 'wait for it or end it' : `if it is no more, remove ${lock}`;
-  return new UsageError(`this batch is being run by process ${pid}${where}: ${way}`);
+  return new UsageError(`this batch is being run by process ${pid} on ${host}: ${way}`);
 }

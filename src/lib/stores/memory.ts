@@ -1,37 +1,72 @@
-/** A store in memory: jobs wait in order, and wait again when an attempt was lost through no fault of theirs. */
-import type { Attempt, Job, JobId, JobOutcome } from '../domain/job.ts';
+/**
+ * A store in memory: jobs wait in order, and wait again when an attempt was lost through no fault of theirs or is worth
+ * another try. What must outlive the process stands in the journal.
+ */
+import { type Attempt, type Job, type JobId, type JobOutcome, placementKey } from '../domain/job.ts';
+import type { MachineName } from '../domain/machine.ts';
 import type { JobStore } from '../domain/ports.ts';
-import { requestKey } from '../domain/resources.ts';
-
-/** How often a job may be lost to its machines before it is given up. */
-const LOSSES_ALLOWED = 3;
+import { historyOf, type JobHistory, type Journal } from './journal.ts';
+import { type Decision, decide, LOSSES_ONLY, type RetryPolicy } from './retry-policy.ts';
 
 interface Remembered {
-  readonly job: Job;
+  /** As it is tried next. */
+  job: Job;
   /** Number of the attempt that counts, 0 before the first. */
   current: number;
   /** The highest number that any attempt has had. */
   highest: number;
   losses: number;
+  failures: number;
+  /** What was decided about the current attempt, which may be asked for before it is finished. */
+  decision: Decision | undefined;
   outcome: JobOutcome | undefined;
+}
+
+/** What a store goes by. */
+export interface MemoryStoreOptions {
+  /** @default only losses are made good */
+  readonly policy?: RetryPolicy;
+  readonly journal?: Journal;
 }
 
 /** Remembers jobs for as long as the process lives. */
 export class MemoryStore implements JobStore {
+  readonly #policy: RetryPolicy;
+  readonly #journal: Journal | undefined;
   readonly #jobs = new Map<JobId, Remembered>();
   /** Waiting jobs in order: a Map keeps the order of insertion and removes in O(1). */
   readonly #waiting = new Map<JobId, Job>();
   readonly #kinds = new Map<string, number>();
   readonly #listeners = new Set<() => void>();
 
-  constructor(jobs: readonly Job[] = []) {
-    for (const job of jobs) this.add(job);
+  constructor(jobs: readonly Job[] = [], { policy = LOSSES_ONLY, journal }: MemoryStoreOptions = {}) {
+    this.#policy = policy;
+    this.#journal = journal;
+    for (const job of jobs) this.add(job, journal && historyOf(journal.histories, job));
   }
 
-  /** Adds a job behind those that wait. */
-  add(job: Job): void {
-    this.#jobs.set(job.id, { job, current: 0, highest: 0, losses: 0, outcome: undefined });
-    this.#enqueue(job);
+  /** Adds a job behind those that wait. `history`: what earlier controllers tried. */
+  add(job: Job, history?: JobHistory): void {
+    const asked =
+      history === undefined
+        ? job
+        : {
+            ...job,
+            ...(Object.keys(history.grown).length === 0
+              ? {}
+              : { request: { ...job.request, ...history.grown } }),
+            ...(history.avoid.length === 0 ? {} : { avoid: [...history.avoid].sort() }),
+          };
+    this.#jobs.set(job.id, {
+      job: asked,
+      current: 0,
+      highest: history?.highest ?? 0,
+      losses: history?.losses ?? 0,
+      failures: history?.failures ?? 0,
+      decision: undefined,
+      outcome: undefined,
+    });
+    this.#enqueue(asked);
   }
 
   pending(): Iterable<Job> {
@@ -42,18 +77,34 @@ export class MemoryStore implements JobStore {
     return this.#kinds.size;
   }
 
+  /** How many jobs wait. */
+  get waitingCount(): number {
+    return this.#waiting.size;
+  }
+
   /** Takes note of attempts that an earlier controller made: later ones get higher numbers. */
   noteAttempt({ job, number }: Attempt): void {
     const remembered = this.#jobs.get(job);
     if (remembered !== undefined) remembered.highest = Math.max(remembered.highest, number);
   }
 
-  /** Takes a waiting job out because this attempt of it, which an earlier controller made, goes on. */
-  resume(attempt: Attempt): void {
-    const remembered = this.#take(attempt.job);
-    if (remembered === undefined) throw new Error(`Internal error: ${attempt.job} does not wait`);
+  /**
+   * This attempt, which was made before, goes on and counts from now on: its job does not wait any more, and what
+   * becomes of another attempt does not matter. False when the job is over.
+   */
+  resume(attempt: Attempt): boolean {
+    const remembered = this.#jobs.get(attempt.job);
+    if (remembered === undefined || remembered.outcome !== undefined) return false;
+    this.#take(attempt.job);
     this.noteAttempt(attempt);
     remembered.current = attempt.number;
+    remembered.decision = undefined;
+    return true;
+  }
+
+  /** A job as it is tried now or next. */
+  job(id: JobId): Job | undefined {
+    return this.#jobs.get(id)?.job;
   }
 
   async claim(id: JobId): Promise<Attempt | undefined> {
@@ -61,6 +112,7 @@ export class MemoryStore implements JobStore {
     if (remembered === undefined) return undefined;
     remembered.highest += 1;
     remembered.current = remembered.highest;
+    remembered.decision = undefined;
     return { job: id, number: remembered.current };
   }
 
@@ -70,7 +122,7 @@ export class MemoryStore implements JobStore {
     const remembered = this.#jobs.get(id);
     if (job === undefined || remembered === undefined) return undefined;
     this.#waiting.delete(id);
-    const key = requestKey(job.request);
+    const key = placementKey(job);
     const left = (this.#kinds.get(key) ?? 1) - 1;
     if (left === 0) this.#kinds.delete(key);
     else this.#kinds.set(key, left);
@@ -82,14 +134,36 @@ export class MemoryStore implements JobStore {
     if (remembered !== undefined) this.#enqueue(remembered.job);
   }
 
-  async finish(attempt: Attempt, outcome: JobOutcome): Promise<void> {
+  /** Whether an attempt that ended so is its job's last. Asked again, it says the same. */
+  isLast(attempt: Attempt, outcome: JobOutcome, machine?: MachineName): boolean {
+    const remembered = this.#jobs.get(attempt.job);
+    if (remembered === undefined || remembered.current !== attempt.number) return true;
+    return this.#decide(remembered, outcome, machine).type === 'over';
+  }
+
+  #decide(remembered: Remembered, outcome: JobOutcome, machine: MachineName | undefined): Decision {
+    remembered.decision ??= decide(remembered.job, outcome, machine, remembered, this.#policy);
+    return remembered.decision;
+  }
+
+  async finish(attempt: Attempt, outcome: JobOutcome, machine?: MachineName): Promise<void> {
     const remembered = this.#jobs.get(attempt.job);
     if (remembered === undefined || remembered.current !== attempt.number) return;
-    if (outcome.type === 'lost') {
-      remembered.losses += 1;
-      if (remembered.losses < LOSSES_ALLOWED) return this.#enqueue(remembered.job);
+    // A loss may follow upon a failure that was decided about: its files could not be brought home any more.
+    if (outcome.type === 'lost') remembered.decision = undefined;
+    const decision = this.#decide(remembered, outcome, machine);
+    if (decision.type === 'over') {
+      remembered.outcome = outcome;
+      // What has ended and could not be brought home is still on its machine: the next controller looks there.
+      if (outcome.type !== 'transfer-failed' || outcome.exitCode === undefined) this.#journal?.over(attempt);
+      return;
     }
-    remembered.outcome = outcome;
+    const { reason, next, grown } = decision;
+    if (reason === 'lost') remembered.losses += 1;
+    if (reason === 'failed') remembered.failures += 1;
+    remembered.job = next;
+    this.#journal?.again(attempt, reason, machine, grown);
+    this.#enqueue(next);
   }
 
   onPending(listener: () => void): () => void {
@@ -104,7 +178,7 @@ export class MemoryStore implements JobStore {
 
   #enqueue(job: Job): void {
     this.#waiting.set(job.id, job);
-    const key = requestKey(job.request);
+    const key = placementKey(job);
     this.#kinds.set(key, (this.#kinds.get(key) ?? 0) + 1);
     for (const listener of [...this.#listeners]) listener();
   }

@@ -29,22 +29,28 @@ export interface SkippedJob {
 export interface OpenedResults {
   readonly toRun: readonly Job[];
   readonly skipped: readonly SkippedJob[];
+  /** Those to run that had a result, which now stands aside. */
+  readonly setAside: readonly Job[];
 }
 
 /**
  * Opens (and makes) a results folder for the jobs of a batch. What a crash left of their results is completed where only
- * the last rename is missing, else cleared; that of other jobs stays, for another batch may be at it. What a cancelled
- * job left is moved aside, to `NAME.attempt-1` and so on: the job is not finished, and its results are not replaced.
+ * the last rename is missing, else cleared; that of other jobs stays, for another batch may be at it. What a job left that
+ * is run again (it was cancelled, or has failed) is moved aside, to `NAME.attempt-1` and so on: results are never replaced.
  * @throws UsageError when a result of the same name belongs to another command, or the folder cannot be used.
  */
-export async function openResultFolder(folder: string, jobs: readonly Job[]): Promise<OpenedResults> {
+export async function openResultFolder(
+  folder: string,
+  jobs: readonly Job[],
+  options: ReadResultsOptions = {},
+): Promise<OpenedResults> {
   try {
     await mkdir(folder, { recursive: true });
     await access(folder, constants.W_OK);
   } catch (error) {
     throw new UsageError(`cannot use the results folder ${folder}: ${(error as Error).message}`);
   }
-  const opened = await readResultFolder(folder, jobs); // before anything is changed: it may refuse
+  const opened = await readResultFolder(folder, jobs, options); // before anything is changed: it may refuse
   for (const { job, partial } of await remainsOf(folder, jobs)) {
     try {
       if (partial.type === 'complete') completePartial(folder, job.name);
@@ -55,34 +61,46 @@ export async function openResultFolder(folder: string, jobs: readonly Job[]): Pr
       );
     }
   }
-  for (const { name } of opened.toRun)
-    if (existsSync(join(folder, `${name}.json`))) await setAside(folder, name);
+  for (const { name } of opened.setAside) await setAside(folder, name);
   return opened;
 }
 
+/** How results are looked at. */
+export interface ReadResultsOptions {
+  /** Lines whose result is a failure are run again. @default false */
+  readonly rerunFailed?: boolean;
+}
+
 /** What `openResultFolder` tells, without making or changing anything. */
-export async function readResultFolder(folder: string, jobs: readonly Job[]): Promise<OpenedResults> {
+export async function readResultFolder(
+  folder: string,
+  jobs: readonly Job[],
+  { rerunFailed = false }: ReadResultsOptions = {},
+): Promise<OpenedResults> {
   const present = new Set(await readdir(folder).catch((): string[] => []));
   const manifests = new Map<string, string>();
   for (const { job, partial } of await remainsOf(folder, jobs))
     if (partial.type === 'complete') manifests.set(job.name, partial.manifest);
   const toRun: Job[] = [];
   const skipped: SkippedJob[] = [];
+  const again: Job[] = [];
   for (const job of jobs) {
     const manifest = present.has(`${job.name}.json`)
       ? join(folder, `${job.name}.json`)
       : manifests.get(job.name);
     if (manifest !== undefined) {
       const { state, tree } = await readManifest(manifest, job);
-      if (state === 'cancelled') toRun.push(job);
-      else skipped.push({ job, reason: 'finished-result', isGood: state === 'good', ...tree });
+      if (state === 'cancelled' || (rerunFailed && state === 'bad')) {
+        toRun.push(job);
+        again.push(job);
+      } else skipped.push({ job, reason: 'finished-result', isGood: state === 'good', ...tree });
     } else if (present.has(job.name)) {
       skipped.push({ job, reason: 'result-without-manifest', isGood: false });
     } else {
       toRun.push(job);
     }
   }
-  return { toRun, skipped };
+  return { toRun, skipped, setAside: again };
 }
 
 interface Remains {

@@ -1,0 +1,136 @@
+import { expect, test } from 'vitest';
+import type { MachinePool } from '../../src/lib/allocator/machine-pool.ts';
+import { type Attempt, type Job, type JobOutcome, jobId } from '../../src/lib/domain/job.ts';
+import { machineName } from '../../src/lib/domain/machine.ts';
+import type { RunningAttempt } from '../../src/lib/domain/ports.ts';
+import { openLocalPool } from '../contracts/local-pool.ts';
+import { until } from '../rig/until.ts';
+import { smallJob } from '../runner/local-runner.ts';
+
+const one = machineName('one');
+const two = machineName('two');
+const three = machineName('three');
+const names = (...list: string[]) => list.map((name) => ({ name }));
+const alone = (job: Job): Job => ({ ...job, request: { ...job.request, reserveMachine: true } });
+const attempt = (job: Job, number = 1): Attempt => ({ job: job.id, number });
+
+function start(pool: MachinePool, job: Job): RunningAttempt {
+  const placed = pool.reserve(job);
+  if (placed.type === 'refused') throw new Error(`refused ${job.name}`);
+  return pool.start(job, attempt(job), placed);
+}
+
+test('a job goes to another machine than those it avoids, even if it has to wait, unless no other can hold it', async () => {
+  await using local = await openLocalPool(names('one', 'two'));
+  const { pool } = local;
+  const job = alone({ ...smallJob('picky', 'true'), avoid: [one] });
+  const first = pool.reserve(job);
+  expect(first).toMatchObject({ type: 'reserved', machine: 'two' });
+  expect(pool.reserve(job)).toEqual({ type: 'refused', everFits: true, shortfalls: [] });
+  expect(pool.reserve({ ...job, avoid: [one, two] })).toMatchObject({ type: 'reserved', machine: 'one' });
+  expect(pool.canRunElsewhere(job)).toBe(true);
+  expect(pool.canRunElsewhere({ ...job, avoid: [one, two] })).toBe(false);
+  const huge = { ...job, request: { ...job.request, memoryMiB: 5000 } };
+  expect(pool.canRunElsewhere(huge)).toBe(false);
+});
+
+const FULL = 'echo "mktemp: No space left on device" >&2; exit 1';
+
+/** Runs a command on the emptiest machine that the job may have. */
+const outcomeOf = (pool: MachinePool, name: string, command: string, avoid: readonly string[] = []) =>
+  start(pool, { ...smallJob(name, command), avoid: avoid.map(machineName) }).ended;
+
+test('three jobs in a row that fail at once for a reason of the machine: it gets no more', async () => {
+  const told: string[] = [];
+  await using local = await openLocalPool(names('one', 'two'), undefined, {
+    onQuarantined: (machine, reason) => told.push(`${machine}: ${reason}`),
+  });
+  const { pool } = local;
+  for (const name of ['a', 'b']) await outcomeOf(pool, name, FULL, ['two']);
+  // One that goes well, or fails for a reason of its own, shows that the machine is fine.
+  await outcomeOf(pool, 'good', 'true', ['two']);
+  for (const name of ['c', 'd']) await outcomeOf(pool, name, FULL, ['two']);
+  await outcomeOf(pool, 'own', 'exit 7', ['two']);
+  for (const name of ['e', 'f']) await outcomeOf(pool, name, FULL, ['two']);
+  expect(told).toEqual([]);
+  expect(await outcomeOf(pool, 'g', FULL, ['two'])).toMatchObject({
+    type: 'exited',
+    exitCode: 1,
+    machineFault: expect.stringMatching(/no space/i),
+  });
+  await until(() => told.length > 0);
+  expect(told).toEqual([expect.stringMatching(/^one: .*no space/i)]);
+  for (const name of ['x', 'y'])
+    expect(pool.reserve(alone(smallJob(name, 'true')))).toMatchObject(
+      name === 'x' ? { machine: 'two' } : { type: 'refused' },
+    );
+});
+
+test('the last machine is never given up, and a slow failure is the job’s own', async () => {
+  const told: string[] = [];
+  await using local = await openLocalPool(names('one'), undefined, {
+    onQuarantined: (machine) => told.push(machine),
+  });
+  for (const name of ['a', 'b', 'c', 'd']) await outcomeOf(local.pool, name, FULL);
+  expect(told).toEqual([]);
+  expect(local.pool.reserve(smallJob('more', 'true')).type).toBe('reserved');
+});
+
+test('what runs on a machine that is given up is lost, and is told of when the machine is back', async () => {
+  const returned: string[] = [];
+  await using local = await openLocalPool(names('one', 'two'), undefined, {
+    onReturned: (job, { number }, machine) => returned.push(`${job.name}/${number} ${machine}`),
+  });
+  const { pool } = local;
+  const [runner] = local.runners;
+  const running = start(pool, { ...alone(smallJob('long', 'sleep 1000')), avoid: [two] });
+  expect(running.machine).toBe('one');
+  await runner?.event('job:started');
+  pool.setAway(one, true);
+  expect(pool.stranded().map(({ job }) => job.name)).toEqual(['long']);
+  expect(pool.giveUp(one, 'away for 5 s')).toBe(1);
+  expect(await running.ended).toEqual({ type: 'lost', reason: 'away for 5 s' });
+  expect(pool.stranded()).toEqual([]);
+  expect(returned).toEqual([]);
+  pool.setAway(one, false);
+  expect(returned).toEqual(['long/1 one']);
+  const [found] = await pool.discover();
+  expect(found).toMatchObject({ attempt: { job: 'long', number: 1 }, machine: 'one', state: 'running' });
+  if (found === undefined) return;
+  const again = pool.adopt(smallJob('long', 'sleep 1000'), found);
+  again.abandon('another attempt counts');
+  expect(await again.ended).toMatchObject({ type: 'cancelled' });
+});
+
+test('an attempt on a machine that has not joined settles when that joins, or is given up', async () => {
+  await using local = await openLocalPool(names('one', 'two'));
+  const { pool } = local;
+  const [runner] = local.runners;
+  const first = start(pool, { ...smallJob('first', 'echo out; exit 3'), avoid: [two] });
+  await first.ended;
+  pool.expect(three);
+  expect(
+    pool.reserve({ ...smallJob('huge', ''), request: { ...smallJob('', '').request, memoryMiB: 9e9 } }),
+  ).toEqual({
+    type: 'refused',
+    everFits: true,
+    shortfalls: [],
+  });
+  const awaited = pool.awaitMachine(smallJob('b', 'true'), { job: jobId('b'), number: 4 }, three);
+  expect(pool.stranded()).toEqual([awaited]);
+  pool.giveUp(three, 'never came');
+  expect(await awaited.ended).toEqual({ type: 'lost', reason: 'never came' });
+  // On a machine that has joined, one without a trace never began, and never will.
+  const traceless = pool.awaitMachine(smallJob('c', 'true'), { job: jobId('c'), number: 2 }, one);
+  pool.followAwaited(traceless, {
+    attempt: traceless.attempt,
+    machine: one,
+    command: 'true',
+    tree: '',
+    gpus: [],
+    state: 'running',
+  });
+  const outcome: JobOutcome = await traceless.ended;
+  expect(outcome).toMatchObject({ type: 'lost', neverStarted: true });
+  expect(runner?.runner.isUp).toBe(true);
+});

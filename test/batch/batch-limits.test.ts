@@ -1,0 +1,118 @@
+import { expect, test } from 'vitest';
+import { isWorthRetry, MedianTimeout, watchHalt } from '../../src/lib/batch/batch-limits.ts';
+import type { HaltRule } from '../../src/lib/batch/survival-options.ts';
+import type { JobEnded, JobStarted } from '../../src/lib/domain/events.ts';
+import { type JobOutcome, jobId } from '../../src/lib/domain/job.ts';
+import { machineName } from '../../src/lib/domain/machine.ts';
+import type { RunningAttempt } from '../../src/lib/domain/ports.ts';
+import { until } from '../rig/until.ts';
+import { smallJob } from '../runner/local-runner.ts';
+
+const about = (name: string) => ({
+  job: jobId(name),
+  name,
+  line: 1,
+  at: 0,
+  command: 'x',
+  machine: machineName('m'),
+  attempt: 1,
+});
+
+const ended = (outcome: JobOutcome, more: Partial<JobEnded> = {}): JobEnded => ({
+  ...about('j'),
+  type: 'job:ended',
+  outcome,
+  durationMs: 1000,
+  sentBytes: 0,
+  returnedBytes: 0,
+  leftBehind: 0,
+  willRetry: false,
+  ...more,
+});
+
+const started = (name: string, startedAt: number): JobStarted => ({
+  ...about(name),
+  type: 'job:started',
+  startedAt,
+  gpus: [],
+  request: smallJob(name, '').request,
+});
+
+const GOOD: JobOutcome = { type: 'exited', exitCode: 0 };
+const BAD: JobOutcome = { type: 'exited', exitCode: 1 };
+
+function haltsAfter(rule: HaltRule, outcomes: readonly JobEnded[]): number {
+  let told = 0;
+  const hear = watchHalt(rule, () => told++);
+  for (const [at, event] of outcomes.entries()) {
+    hear(event);
+    if (told > 0) return at + 1;
+  }
+  return 0;
+}
+
+test('halts once so many have failed; cancelled ones and those tried again are no failures', () => {
+  const rule: HaltRule = { when: 'soon', failures: { type: 'count', count: 2 } };
+  const events = [
+    ended(BAD, { willRetry: true }),
+    ended({ type: 'cancelled', reason: 'x' }),
+    ended(GOOD),
+    ended(BAD),
+    ended(BAD),
+  ];
+  expect(haltsAfter(rule, events)).toBe(5);
+  expect(haltsAfter(rule, events.slice(0, 4))).toBe(0);
+});
+
+test('halts at a percentage of those that have ended, three failures at least', () => {
+  const rule: HaltRule = { when: 'now', failures: { type: 'percent', percent: 50 } };
+  expect(haltsAfter(rule, [ended(BAD), ended(BAD), ended(BAD)])).toBe(3);
+  const mixed = [GOOD, GOOD, GOOD, GOOD, BAD, BAD, BAD].map((outcome) => ended(outcome));
+  expect(haltsAfter(rule, mixed)).toBe(0);
+  expect(haltsAfter(rule, [...mixed, ended(BAD)])).toBe(8);
+});
+
+test('a percentage of the median run time of three good jobs at least', () => {
+  const median = new MedianTimeout(300);
+  for (const durationMs of [1000, 9000]) median.hear(ended(GOOD, { durationMs }));
+  median.hear(ended(BAD, { durationMs: 1 }));
+  expect(median.limitMs).toBeUndefined();
+  median.hear(ended(GOOD, { durationMs: 2000 }));
+  expect(median.limitMs).toBe(6000);
+  median.hear(ended(GOOD, { durationMs: 4000 }));
+  expect(median.limitMs).toBe(9000);
+});
+
+test('expires what has run for longer than that, since it started and not since we look', async () => {
+  let now = 100_000;
+  const median = new MedianTimeout(200, { lookMs: 5, now: () => now });
+  for (let i = 0; i < 3; i++) median.hear(ended(GOOD));
+  median.hear(started('long', 97_500));
+  median.hear(started('short', 99_000));
+  const expired: string[] = [];
+  const running = ['long', 'short'].map(
+    (name) =>
+      ({
+        attempt: { job: jobId(name), number: 1 },
+        expire: (timeoutMs: number) => expired.push(`${name} ${timeoutMs}`),
+      }) as unknown as RunningAttempt,
+  );
+  median.watch(() => running);
+  await until(() => expired.length > 0);
+  expect(new Set(expired)).toEqual(new Set(['long 2000']));
+  now = 101_500;
+  await until(() => expired.includes('short 2000'));
+  median.stop();
+});
+
+test('only the outcomes that were named are worth another attempt', () => {
+  const reasons = [{ type: 'oom' }, { type: 'exit', exitCode: 75 }] as const;
+  expect(isWorthRetry(BAD, undefined)).toBe(true);
+  expect(isWorthRetry(BAD, reasons)).toBe(false);
+  expect(isWorthRetry({ type: 'exited', exitCode: 75 }, reasons)).toBe(true);
+  expect(isWorthRetry({ type: 'timed-out', timeoutMs: 1 }, reasons)).toBe(false);
+  expect(isWorthRetry({ type: 'timed-out', timeoutMs: 1 }, [{ type: 'timeout' }])).toBe(true);
+  expect(isWorthRetry({ type: 'transfer-failed', reason: '' }, [{ type: 'transfer' }])).toBe(true);
+  const oom = { type: 'out-of-memory', reason: '', memory: 'main', exitCode: 137 } as const;
+  expect(isWorthRetry(oom, reasons)).toBe(true);
+});
