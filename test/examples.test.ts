@@ -176,16 +176,6 @@ describe('documents', () => {
       else expect(exitCode, `${line}\n${stderr}`).toBe(0);
     }
   });
-
-  test('the clean-up of docs/failures.md removes what is not good, and only that', async () => {
-    await using here = await project();
-    await here.sh(`execute_batch examples/batch_script.sh --machines local ${SMALL.join(' ')}`);
-    const block = (await codeBlocks('docs/failures.md', 'sh')).find((text) => text.startsWith('for f in'));
-    await here.sh(block ?? 'exit 1');
-    const left = await readdir(join(here.path, 'job_results'));
-    expect(left.filter((name) => name.includes('.sh.2'))).toEqual([]);
-    expect(left.filter((name) => name.endsWith('.json'))).toHaveLength(3);
-  });
 });
 
 describe('library', () => {

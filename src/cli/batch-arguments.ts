@@ -1,16 +1,22 @@
 /** The command line of execute_batch: what it takes, and what it means in the library's words. */
 import type { Argv } from 'yargs';
 import { parseResourceFlag } from '../lib/batch/job-command.ts';
+import type { SurvivalOptions } from '../lib/batch/survival-options.ts';
 import { TOOL_VERSION } from '../lib/batch/tool-version.ts';
 import { UsageError } from '../lib/domain/errors.ts';
 import type { Job } from '../lib/domain/job.ts';
 import { DEFAULT_REQUEST } from '../lib/domain/request-defaults.ts';
 import type { ResourceRequest } from '../lib/domain/resources.ts';
 import { nearestWord } from '../lib/util/nearest-word.ts';
+import { MODE_OPTIONS, type Mode, readMode } from './batch-mode.ts';
+import { readSurvivalOptions, SURVIVAL_OPTIONS } from './survival-arguments.ts';
 
 /** What the user asked for. */
 export interface BatchArguments {
+  readonly mode: Mode;
+  /** Empty where none is named, in modes that need none. */
   readonly file: string;
+  /** Empty only in modes that can do with the machines of the last run. */
   readonly machines: readonly string[];
   readonly copyForwards: Job['copyForwards'];
   readonly shareForwards: Job['shareForwards'];
@@ -23,6 +29,9 @@ export interface BatchArguments {
   readonly joblog: string | undefined;
   readonly json: boolean;
   readonly sshConfig: string | undefined;
+  readonly survival: SurvivalOptions;
+  /** Where the lines without a good result are written. */
+  readonly failedLines: string | undefined;
 }
 
 const RESOURCE_VALUES = [
@@ -33,9 +42,19 @@ const RESOURCE_VALUES = [
   'num-gpus',
 ] as const;
 const RESOURCE_SWITCHES = ['no-gpu-required', 'no-reserve-gpu', 'reserve'] as const;
+const SURVIVAL_VALUES = [
+  'timeout',
+  'kill-after',
+  'retries',
+  'retry-on',
+  'oom-grow',
+  'halt',
+  'machine-lost-after',
+  'max-output',
+] as const;
 
-/** The options as yargs wants them. */
-const OPTIONS = {
+/** What runs where, as yargs wants it. */
+const RUN_OPTIONS = {
   machines: {
     type: 'string',
     array: true,
@@ -112,6 +131,7 @@ const OPTIONS = {
     describe: 'another ssh configuration file, as ssh -F',
   },
 } as const;
+const OPTIONS = { ...RUN_OPTIONS, ...SURVIVAL_OPTIONS, ...MODE_OPTIONS } as const;
 
 /** Declares the command line. */
 function declare(cli: Argv) {
@@ -127,17 +147,14 @@ function declare(cli: Argv) {
         'duplicate-arguments-array': true,
         'parse-positional-numbers': false,
       })
-      .command('$0 <file>', false, (command) =>
-        command.positional('file', {
-          type: 'string',
-          demandOption: true,
-          describe: 'one shell command per line',
-        }),
+      .command('$0 [file]', false, (command) =>
+        command.positional('file', { type: 'string', describe: 'one shell command per line' }),
       )
+      .group(Object.keys(RUN_OPTIONS), 'Options:') // before the other groups in --help
       .options(OPTIONS)
       .completion('completion', 'print a script for shell completion')
       .epilogue(
-        'Exit code: 0 when every line has a good result; 1-100 lines without one (101: more); 255 anything else; 130 after Ctrl-C twice.',
+        'Exit code: 0 when every line has a good result; 1-100 lines without one (101: more); 255 anything else; 130 after Ctrl-C twice. Running the same command again goes on where an earlier run was left.',
       )
       .version(TOOL_VERSION)
       .strict()
@@ -169,20 +186,21 @@ export async function parseBatchArguments(argv: readonly string[]): Promise<Batc
   for (const flag of RESOURCE_SWITCHES) {
     if (parsed[flag] === true) request = { ...request, ...parseResourceFlag(`--${flag}`) };
   }
-  if (parsed.machines === undefined || parsed.machines.length === 0) {
-    throw new UsageError(
-      'no machine is named: add --machines with machine files, ssh destinations, or `local` for this machine',
-    );
-  }
   const joblog = text(parsed.joblog, 'joblog');
   if (parsed.json && joblog === '-')
     throw new UsageError('--json and --joblog - both write to stdout: give the job log a file');
+  const survivalTexts: Partial<Record<(typeof SURVIVAL_VALUES)[number], string>> = {};
+  for (const flag of SURVIVAL_VALUES) {
+    const value = text(parsed[flag], flag);
+    if (value !== undefined) survivalTexts[flag] = value;
+  }
   const { file } = parsed as { file?: unknown }; // yargs does not type a default command's positional
-  if (typeof file !== 'string')
-    throw new UsageError('no batch file is named: expected execute_batch FILE --machines NAME...');
+  const machines = parsed.machines ?? [];
+  const mode = readMode(parsed, { file, machines, dryRun: parsed['dry-run'] });
   return {
-    file,
-    machines: parsed.machines,
+    mode,
+    file: typeof file === 'string' ? file : '',
+    machines,
     copyForwards: parsed['copy-forwards'] ?? 'working-directory',
     shareForwards: parsed['share-forwards'] ?? [],
     copyBackwards: parsed['copy-backwards'] ?? 'changed',
@@ -194,17 +212,19 @@ export async function parseBatchArguments(argv: readonly string[]): Promise<Batc
     joblog,
     json: parsed.json,
     sshConfig: text(parsed['ssh-config'], 'ssh-config'),
+    survival: readSurvivalOptions(survivalTexts, {
+      rerunFailed: parsed['rerun-failed'] === true,
+      keepGoingOnBadMachines: parsed['keep-going-on-bad-machines'] === true,
+    }),
+    failedLines: text(parsed['failed-lines'], 'failed-lines'),
   };
 }
 
-/** Says what yargs says, in one line, and where a list may have swallowed the file. */
+/** Says what yargs says, in one line. */
 function explain(message: string): string {
   const line = message.replaceAll(/\s*\n\s*/g, ' ').trim();
   const [, unknown] = /^Unknown arguments?: ([^\s,]+)/.exec(line) ?? [];
-  if (unknown !== undefined) {
-    const near = nearestWord(unknown, Object.keys(OPTIONS));
-    return `unknown flag --${unknown}${near === undefined ? '' : ` (did you mean --${near}?)`}`;
-  }
-  if (!line.startsWith('Not enough non-option arguments')) return line;
-  return 'no batch file is named: expected execute_batch FILE --machines NAME... (FILE goes first: a list such as --machines takes all words up to the next flag)';
+  if (unknown === undefined) return line;
+  const near = nearestWord(unknown, Object.keys(OPTIONS));
+  return `unknown flag --${unknown}${near === undefined ? '' : ` (did you mean --${near}?)`}`;
 }

@@ -7,6 +7,7 @@ import { TOOL_VERSION } from '../lib/batch/tool-version.ts';
 import { UsageError } from '../lib/domain/errors.ts';
 import { findMachines } from '../lib/machine/find-machines.ts';
 import { failWith, OWN_FAILURE } from './exit-codes.ts';
+import { outliveTerminal } from './lost-terminal.ts';
 
 const HELP = `execute_remote --machine M [options] 'command'
 
@@ -28,6 +29,7 @@ Exit code: the command's; 255 when the machine cannot be used or the call is wro
 `;
 
 async function main(argv: readonly string[]): Promise<number> {
+  outliveTerminal();
   const [first] = argv;
   if (first === '--help' || first === '-h') return print(HELP);
   if (first === '--version') return print(`${TOOL_VERSION}\n`);
@@ -112,7 +114,7 @@ const CODE_AFTER_SIGPIPE = 141;
 
 /**
  * Writes at once and whole: what the command printed last must not be lost in our exit. False when the reader is gone
- * (`| head`).
+ * (`| head`, a closed terminal).
  */
 function writeAll(fd: number, chunk: Buffer): boolean {
   for (let at = 0; at < chunk.length; ) {
@@ -120,7 +122,7 @@ function writeAll(fd: number, chunk: Buffer): boolean {
       at += writeSync(fd, chunk, at);
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      if (code === 'EPIPE') return false;
+      if (code === 'EPIPE' || code === 'EIO') return false;
       if (code !== 'EAGAIN') throw error; // a pipe that is full: try again until its reader reads
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2);
     }

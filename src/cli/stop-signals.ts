@@ -2,7 +2,7 @@
  * What signals mean to a running batch. Ctrl-C once: start nothing more, wait for what runs. Twice: end what runs, with
  * all its processes. SIGTERM and SIGHUP (a closed terminal): leave at once, jobs run on.
  */
-import type { BatchRun } from '../lib/batch/batch-run.ts';
+import type { BatchRun, StrandedJob } from '../lib/batch/batch-run.ts';
 
 /** What the signals decided. */
 export interface StopSignals {
@@ -14,12 +14,18 @@ export interface StopSignals {
 
 const CODE_AFTER_SIGNAL = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
-/** Listens from now on until the process ends. */
-export function onStopSignals(batch: BatchRun, say: (message: string) => void): StopSignals {
+/** Listens from now on until the process ends. `comeBack` is the command that goes on with the batch. */
+export function onStopSignals(
+  batch: BatchRun,
+  say: (message: string) => void,
+  comeBack: string,
+): StopSignals {
+  const sayComeBack = () => say(`to go on with the batch, run in this folder: ${comeBack}`);
   const signals: { left: Promise<'left'>; exitCode: number | undefined } = {
     left: new Promise((resolve) => {
       const leave = (signal: 'SIGTERM' | 'SIGHUP') => {
         say(`${signal}: leaving; ${runningText(batch)} run on where they are`);
+        sayComeBack();
         signals.exitCode = CODE_AFTER_SIGNAL[signal];
         batch.stop();
         resolve('left');
@@ -38,16 +44,13 @@ export function onStopSignals(batch: BatchRun, say: (message: string) => void): 
         `Ctrl-C: starting nothing more and waiting for ${runningText(batch)}. ` +
           `Ctrl-C again ends them; kill -TERM ${process.pid} leaves them running`,
       );
+      sayComeBack();
     } else if (interrupts === 2) {
       signals.exitCode = CODE_AFTER_SIGNAL.SIGINT;
       say(`Ctrl-C twice: ending ${runningText(batch)}`);
       void batch.cancelAll('ended by Ctrl-C').then(
         (stranded) => {
-          for (const { machine, job } of stranded) {
-            say(
-              `${machine} cannot be reached: ${job} may run on there, and is ended when this batch next reaches it`,
-            );
-          }
+          for (const one of stranded) say(strandedText(one));
         },
         (error: unknown) =>
           say(`what runs on machines out of reach could not be noted: ${(error as Error).message}`),
@@ -62,4 +65,9 @@ export function onStopSignals(batch: BatchRun, say: (message: string) => void): 
 function runningText(batch: BatchRun): string {
   const count = batch.runningCount;
   return count === 1 ? 'the 1 running job' : `the ${count} running jobs`;
+}
+
+/** What is said of a job whose machine could not hear that it is to end. */
+export function strandedText({ machine, job }: StrandedJob): string {
+  return `${machine} cannot be reached: ${job} may run on there, and is ended when this batch next reaches it`;
 }

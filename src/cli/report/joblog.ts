@@ -88,7 +88,6 @@ export function joblogLine(ended: JobEnded, command: string): string {
 
 /** Exitval and Signal: both 0 for a success and for nothing else, as `parallel --retry-failed` reads them. */
 function exitColumns(outcome: JobOutcome): { exitValue: number; signal: number } {
-  const SIGKILL = 9;
   const SIGTERM = 15;
   switch (outcome.type) {
     case 'exited':
@@ -97,9 +96,8 @@ function exitColumns(outcome: JobOutcome): { exitValue: number; signal: number }
     case 'cancelled':
       return { exitValue: -1, signal: SIGTERM };
     case 'out-of-memory':
-      return { exitValue: -1, signal: SIGKILL };
     case 'transfer-failed':
-      // The command may have exited 0, but the line has no result.
+      // The command may have exited 0 all the same, but the line has no good result.
       return { exitValue: outcome.exitCode || -1, signal: 0 };
     case 'lost':
     case 'never-fits':

@@ -34,16 +34,16 @@ function signalName(signal: number): string {
 export function outcomeText(outcome: JobOutcome): string {
   switch (outcome.type) {
     case 'exited':
-      return exitCodeText(outcome.exitCode);
+      return exitCodeText(outcome.exitCode) + faultText(outcome.machineFault);
     case 'timed-out':
       return `timed out after ${durationText(outcome.timeoutMs)}`;
     case 'out-of-memory':
-      return `out of memory: ${visibleText(outcome.reason)}`;
+      return `out of ${outcome.memory === 'gpu' ? 'GPU' : 'main'} memory: ${visibleText(outcome.reason)}`;
     case 'lost':
       return `lost: ${visibleText(outcome.reason)}`;
     case 'transfer-failed': {
       const after = outcome.exitCode === undefined ? '' : `${exitCodeText(outcome.exitCode)}, but `;
-      return `${after}files not transferred: ${visibleText(outcome.reason)}`;
+      return `${after}files not transferred: ${visibleText(outcome.reason)}${faultText(outcome.machineFault)}`;
     }
     case 'cancelled':
       return `cancelled: ${visibleText(outcome.reason)}`;
@@ -52,4 +52,9 @@ export function outcomeText(outcome: JobOutcome): string {
     default:
       return assertNever(outcome);
   }
+}
+
+/** What the machine seems to lack, where a failure looks like its fault. */
+function faultText(machineFault: string | undefined): string {
+  return machineFault === undefined ? '' : ` (its machine's fault, it seems: ${visibleText(machineFault)})`;
 }

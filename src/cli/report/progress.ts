@@ -5,25 +5,34 @@ import type { MachineName } from '../../lib/domain/machine.ts';
 
 interface RunningJob {
   readonly name: string;
+  readonly attempt: number;
   readonly startedAt: number;
 }
 
 interface MachineProgress {
   readonly running: Map<JobId, RunningJob>;
-  /** The connection is gone and nothing was heard of the machine since. */
-  away: boolean;
+  /** Epoch milliseconds since when it cannot be reached, although it is tried again; undefined while it can. */
+  awaySince: number | undefined;
+}
+
+/** A machine that is worth a line. */
+export interface ShownMachine {
+  readonly name: MachineName;
+  readonly awaySince: number | undefined;
+  /** Names of the jobs that run there, or ran when it was last heard of. */
+  readonly jobs: readonly string[];
 }
 
 /** The state of a batch between two events. */
 export class Progress {
   #batch: BatchStarted | undefined;
-  #done = 0;
-  #running = 0;
   #mostAtOnce = 0;
   #endedCount = 0;
   #endedTotalMs = 0;
-  /** Jobs whose last attempt failed. */
-  readonly #failed = new Set<JobId>();
+  /** How jobs ended that are over. */
+  readonly #over = new Map<JobId, 'done' | 'failed'>();
+  /** Where each running job's current attempt runs. */
+  readonly #places = new Map<JobId, MachineName>();
   /** Jobs that will not be started at all. */
   readonly #neverFit = new Set<JobId>();
   readonly #machines = new Map<MachineName, MachineProgress>();
@@ -44,10 +53,14 @@ export class Progress {
         this.#neverFit.add(event.job);
         break;
       case 'machine:away':
-        this.#machine(event.machine).away = true;
+        this.#machine(event.machine).awaySince ??= event.at;
+        break;
+      case 'machine:unreachable':
+        if (event.isTriedAgain) this.#machine(event.machine).awaySince ??= event.at;
         break;
       case 'machine:back':
-        this.#machine(event.machine).away = false;
+      case 'machine:queried':
+        this.#machine(event.machine).awaySince = undefined;
         break;
       default:
     }
@@ -65,19 +78,22 @@ export class Progress {
     readonly running: number;
     readonly waiting: number;
   } {
-    const failed = this.#failed.size;
+    const over = [...this.#over.values()];
+    const done = over.filter((end) => end === 'done').length;
+    const failed = over.length - done;
+    const running = this.#places.size;
     const all = (this.#batch?.jobs ?? 0) - (this.#batch?.skipped ?? 0);
-    const waiting = Math.max(0, all - this.#done - failed - this.#neverFit.size - this.#running);
-    return { done: this.#done, failed, running: this.#running, waiting };
+    const waiting = Math.max(0, all - over.length - this.#neverFit.size - running);
+    return { done, failed, running, waiting };
   }
 
-  /** The machines on which jobs run, in the order in which they first had one. */
-  busyMachines(): { readonly name: MachineName; readonly away: boolean; readonly jobs: readonly string[] }[] {
+  /** The machines on which jobs run, or that are awaited, in the order in which they were first heard of. */
+  shownMachines(): readonly ShownMachine[] {
     return [...this.#machines]
-      .filter(([, machine]) => machine.running.size > 0)
-      .map(([name, { away, running }]) => ({
+      .filter(([, { running, awaySince }]) => running.size > 0 || awaySince !== undefined)
+      .map(([name, { awaySince, running }]) => ({
         name,
-        away,
+        awaySince,
         jobs: [...running.values()].map((job) => job.name),
       }));
   }
@@ -102,34 +118,48 @@ export class Progress {
   }
 
   #jobStarted(event: JobStarted): void {
-    this.#failed.delete(event.job);
+    this.#over.delete(event.job);
+    // It may still stand on a machine that was given up.
+    this.#leavePlace(event.job);
     const machine = this.#machine(event.machine);
-    machine.away = false;
-    if (!machine.running.has(event.job)) this.#running++;
-    machine.running.set(event.job, { name: event.name, startedAt: event.at });
-    this.#mostAtOnce = Math.max(this.#mostAtOnce, this.#running);
+    machine.awaySince = undefined;
+    const { name, attempt } = event;
+    machine.running.set(event.job, {
+      name,
+      attempt,
+      startedAt: event.isAdopted ? event.startedAt : event.at,
+    });
+    this.#places.set(event.job, event.machine);
+    this.#mostAtOnce = Math.max(this.#mostAtOnce, this.#places.size);
   }
 
   #jobEnded(event: JobEnded): void {
-    const machine = this.#machine(event.machine);
-    machine.away = false;
-    const job = machine.running.get(event.job);
-    if (job) {
-      machine.running.delete(event.job);
-      this.#running--;
+    const place = this.#places.get(event.job);
+    const current = place === undefined ? undefined : this.#machine(place).running.get(event.job);
+    // An attempt that is over although another one of the job runs by now changes nothing.
+    if (current !== undefined && current.attempt !== event.attempt) return;
+    if (current !== undefined) {
+      this.#leavePlace(event.job);
       // From start to results at home, not the command's own time: that is how long it kept its place.
       this.#endedCount++;
-      this.#endedTotalMs += Math.max(0, event.at - job.startedAt);
+      this.#endedTotalMs += Math.max(0, event.at - current.startedAt);
     }
-    if (isSuccess(event.outcome)) this.#done++;
-    else if (event.outcome.type === 'never-fits') this.#neverFit.add(event.job);
-    else this.#failed.add(event.job);
+    if (event.willRetry) return;
+    if (event.outcome.type === 'never-fits') this.#neverFit.add(event.job);
+    else this.#over.set(event.job, isSuccess(event.outcome) ? 'done' : 'failed');
+  }
+
+  #leavePlace(job: JobId): void {
+    const place = this.#places.get(job);
+    if (place === undefined) return;
+    this.#places.delete(job);
+    this.#machine(place).running.delete(job);
   }
 
   #machine(name: MachineName): MachineProgress {
     let machine = this.#machines.get(name);
     if (!machine) {
-      machine = { running: new Map(), away: false };
+      machine = { running: new Map(), awaySince: undefined };
       this.#machines.set(name, machine);
     }
     return machine;

@@ -22,6 +22,8 @@ export interface Report {
   readonly warn: (message: string) => void;
   /** One line for users, on stdout; on stderr where stdout is for programs. */
   readonly say: (line: string) => void;
+  /** One line of an answer, on stdout in any case. */
+  readonly print: (line: string) => void;
   readonly onOutput: ((job: Job, stream: 'out' | 'err', chunk: Buffer) => void) | undefined;
   /** Call on every way out. */
   close(): void;
@@ -30,8 +32,6 @@ export interface Report {
 /** Opens the reporters. @throws UsageError when the job log cannot be opened */
 export function openReport({ json, verbose, joblog, results }: ReportOptions): Report {
   const { stdout, stderr } = process;
-  // A reader that goes away (`| head`) must not end the batch.
-  for (const stream of [stdout, stderr]) stream.on('error', () => {});
   const text = json ? undefined : terminalReport({ stdout, stderr, verbose, results });
   const forPrograms = new GatheredOut(stdout);
   const outs: { readonly stdout: TextOut; readonly stderr: TextOut } = text ?? { stdout: stderr, stderr };
@@ -48,6 +48,7 @@ export function openReport({ json, verbose, joblog, results }: ReportOptions): R
     },
     warn,
     say: (line) => outs.stdout.write(`${line}\n`),
+    print: (line) => (json ? forPrograms : outs.stdout).write(`${line}\n`),
     onOutput: live === undefined ? undefined : (job, stream, chunk) => live.write(job, stream, chunk),
     close: () => {
       log?.close();

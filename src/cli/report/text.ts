@@ -1,9 +1,10 @@
 /**
- * What a person reads while a batch runs. The lines that scripts know (`machine limits:`, `started:`, `finished:`,
- * `failed:`, `WARNING:`) go to stdout, all else to stderr after the program's name.
+ * What a person reads while a batch runs. The lines that scripts know (`machine limits:`, `started:`, `still running:`,
+ * `finished:`, `failed:`, `WARNING:`) go to stdout, all else to stderr after the program's name.
  */
 import { assertNever } from '../../lib/domain/errors.ts';
 import type {
+  BatchResumed,
   JobEnded,
   JobSkipped,
   JobStarted,
@@ -17,6 +18,7 @@ import type { MachineName } from '../../lib/domain/machine.ts';
 import { durationText } from '../../lib/util/duration-text.ts';
 import { formatBytes } from '../../lib/util/size.ts';
 import { visibleText } from '../../lib/util/terminal-text.ts';
+import { momentText } from './moment-text.ts';
 import { outcomeText } from './outcome-text.ts';
 import { summaryReport } from './summary.ts';
 import { type TextOut, writeNote } from './text-out.ts';
@@ -40,6 +42,7 @@ export function textReport(options: TextReportOptions): (event: SchedulerEvent) 
   const queried: MachineQueried[] = [];
   const saidAtQuery = new Set<string>();
   const haveTrees = new Set<MachineName>();
+  const triedAgain = new Set<MachineName>();
   const summary = summaryReport({ stderr, results });
   const line = (text: string): unknown => stdout.write(`${text}\n`);
   const note = (text: string): void => writeNote(stderr, text);
@@ -61,11 +64,17 @@ export function textReport(options: TextReportOptions): (event: SchedulerEvent) 
         line(`machine limits:  ${limitsText(queried)}`);
         line(`machine gpu choices: ${gpuChoicesText(queried)}`);
         return;
+      case 'batch:resumed': {
+        const text = resumedText(event, [...triedAgain]);
+        if (text !== undefined) note(text);
+        return;
+      }
       case 'job:skipped':
         line(skippedText(event));
         return;
       case 'job:started':
-        line(startedText(event));
+        if (event.hasEnded) return; // its end follows
+        line(event.isAdopted ? stillRunningText(event) : startedText(event));
         if (verbose) note(placeText(event));
         return;
       case 'job:ended':
@@ -82,12 +91,26 @@ export function textReport(options: TextReportOptions): (event: SchedulerEvent) 
         return;
       }
       case 'machine:unreachable':
-        note(`${visibleText(event.machine)} is left out: ${visibleText(event.reason)}`);
+        if (event.isTriedAgain) triedAgain.add(event.machine);
+        note(
+          `${visibleText(event.machine)} is left out: ${visibleText(event.reason)}${event.isTriedAgain ? ' (tried again until the batch ends)' : ''}`,
+        );
+        return;
+      case 'machine:quarantined':
+        note(
+          `${visibleText(event.machine)} gets no more jobs, since they fail there at once: ${visibleText(event.reason)} (--keep-going-on-bad-machines turns this off)`,
+        );
+        return;
+      case 'machine:given-up':
+        note(
+          `${visibleText(event.machine)} has been away for ${durationText(event.awayMs)}: ${event.jobs === 1 ? 'its 1 job runs' : `its ${event.jobs} jobs run`} again elsewhere`,
+        );
         return;
       case 'machine:away':
         note(`${visibleText(event.machine)}: connection lost, its jobs run on: ${visibleText(event.reason)}`);
         return;
       case 'machine:back':
+        triedAgain.delete(event.machine);
         note(`${visibleText(event.machine)}: connected again`);
         return;
       case 'gpu:still-held':
@@ -150,9 +173,41 @@ function startedText({ name, command, cudaVisibleDevices }: JobStarted): string 
   return `started: ${visibleText(name)};  ${gpus}${visibleText(command)}`;
 }
 
-function endedText({ name, command, outcome, machine, durationMs, leftBehind }: JobEnded): string {
+function stillRunningText({ name, command, machine, startedAt, at }: JobStarted): string {
+  return `still running: ${visibleText(name)}; ${visibleText(command)} (${visibleText(machine)}, since ${momentText(startedAt, at)})`;
+}
+
+const MACHINES_NAMED = 3;
+
+/** What is gone on with; undefined when there is nothing but new jobs. */
+function resumedText(
+  { running, ended, awaited, fresh, orphaned }: BatchResumed,
+  outOfReach: readonly MachineName[],
+): string | undefined {
+  if (running + ended + awaited + orphaned === 0) return undefined;
+  const where =
+    outOfReach.length === 0 || outOfReach.length > MACHINES_NAMED
+      ? 'machines that cannot be reached'
+      : `${outOfReach.map(visibleText).join(', ')} which cannot be reached`;
+  const parts = [
+    { count: running, one: 'still runs', many: 'still run' },
+    { count: ended, one: 'has ended meanwhile', many: 'have ended meanwhile' },
+    { count: awaited, one: `waits for ${where}`, many: `wait for ${where}` },
+    { count: fresh, one: 'is started now', many: 'are started now' },
+    { count: orphaned, one: 'orphaned (see --orphans)', many: 'orphaned (see --orphans)' },
+  ].filter(({ count }) => count > 0);
+  return parts
+    .map(({ count, one, many }, i) => {
+      const jobs = i > 0 ? '' : count === 1 ? ' job' : ' jobs';
+      return `${count}${jobs} ${count === 1 ? one : many}`;
+    })
+    .join(', ');
+}
+
+function endedText({ name, command, outcome, machine, durationMs, leftBehind, willRetry }: JobEnded): string {
   const facts = [outcomeText(outcome), visibleText(machine), durationText(durationMs)];
   if (leftBehind > 0) facts.push(`${leftBehind} left-behind process${leftBehind === 1 ? '' : 'es'} ended`);
+  if (willRetry) facts.push('is tried again');
   const verdict = isSuccess(outcome) ? 'finished' : 'failed';
   return `${verdict}: ${visibleText(name)}; ${visibleText(command)} (${facts.join(', ')})`;
 }

@@ -4,7 +4,7 @@ import { Progress } from '../../../src/cli/report/progress.ts';
 import type { SchedulerEvent } from '../../../src/lib/domain/events.ts';
 import { machineName } from '../../../src/lib/domain/machine.ts';
 import { textWidth } from '../../../src/lib/util/terminal-text.ts';
-import { batchStarted, jobEnded, jobNeverFits, jobStarted, START } from './sample-events.ts';
+import { batchStarted, jobEnded, jobNeverFits, jobStarted, machineQueried, START } from './sample-events.ts';
 
 const WIDE = 200;
 const HIGH = 50;
@@ -45,7 +45,30 @@ describe('the counts', () => {
       jobStarted(1, { attempt: 2 }),
     ];
     expect(lines(events)[0]).toBe('0 done, 0 failed, 1 running, 1 waiting; 0s');
-    expect(lines([...events, jobEnded(1)])[0]).toBe('1 done, 0 failed, 0 running, 1 waiting; 0s');
+    expect(lines([...events, jobEnded(1, { attempt: 2 })])[0]).toBe(
+      '1 done, 0 failed, 0 running, 1 waiting; 0s',
+    );
+  });
+
+  test('have a job that is tried again among those that wait', () => {
+    const events = [batchStarted({ jobs: 2 }), jobStarted(1), jobEnded(1, { ...failure, willRetry: true })];
+    expect(lines(events)[0]).toBe('0 done, 0 failed, 0 running, 2 waiting; 0s');
+  });
+
+  test('count a job once that runs again elsewhere, whatever becomes of its earlier attempt', () => {
+    const events: SchedulerEvent[] = [
+      batchStarted({ jobs: 2 }),
+      jobStarted(1, on('gone')),
+      { type: 'machine:away', at: START, ...on('gone'), reason: '' },
+      { type: 'machine:given-up', at: START, ...on('gone'), awayMs: 1000, jobs: 1 },
+      jobStarted(1, { attempt: 2, ...on('other') }),
+    ];
+    const running = '0 done, 0 failed, 1 running, 1 waiting; 0s';
+    expect(lines(events)).toEqual([running, '  gone (away for 0s)', '  other: train.sh.1']);
+    const cancelled = jobEnded(1, { outcome: { type: 'cancelled', reason: '' }, ...on('gone') });
+    expect(lines([...events, cancelled])[0]).toBe(running);
+    const ended = jobEnded(1, { attempt: 2, ...on('other') });
+    expect(lines([...events, ended])[0]).toBe('1 done, 0 failed, 0 running, 1 waiting; 0s');
   });
 
   test('count a job once that fits nowhere and is also told as ended', () => {
@@ -76,6 +99,12 @@ describe('the time left', () => {
     expect(lines(events, 10_000)[0]).toBe('1 done, 0 failed, 2 running, 5 waiting; 10s, about 30s left');
   });
 
+  test('knows how long a job has run that an earlier controller started', () => {
+    const adopted = jobStarted(1, { at: START + 8000, startedAt: START, isAdopted: true });
+    const two = [batchStarted({ jobs: 2 }), adopted, jobStarted(2), jobEnded(2, { at: START + 10_000 })];
+    expect(progressOf(two).estimatedLeftMs(START + 8000)).toBe(2000);
+  });
+
   test('is not shorter than what the youngest job still needs, and is not told when all are over the mean', () => {
     const last = [batchStarted({ jobs: 3 }), ...events.slice(1)];
     expect(progressOf(last).estimatedLeftMs(START + 12_000)).toBe(8000);
@@ -94,11 +123,30 @@ describe('the machines', () => {
       jobEnded(4, on('idle')),
       { type: 'machine:away', at: START, ...on('b'), reason: '' } as const,
     ];
-    expect(lines(events).slice(1)).toEqual([
+    expect(lines(events, 130_000).slice(1)).toEqual([
       '  a: train.sh.1, train.sh.3',
-      '  b (connection lost): train.sh.2',
+      '  b (away for 2m10s): train.sh.2',
     ]);
     expect(lines([...events, jobStarted(5, on('b'))])[2]).toBe('  b: train.sh.2, train.sh.5');
+  });
+
+  test('are listed while they are awaited, with how long that has been so', () => {
+    const away = { type: 'machine:away', at: START, ...on('a'), reason: '' } as const;
+    const events: SchedulerEvent[] = [
+      { type: 'machine:unreachable', at: START, ...on('off'), reason: '', isTriedAgain: false },
+      { type: 'machine:unreachable', at: START, ...on('late'), reason: '', isTriedAgain: true },
+      batchStarted(),
+      away,
+      { ...away, at: START + 60_000 }, // told again: it has been away all the time
+    ];
+    expect(lines(events, 90_000).slice(1)).toEqual(['  late (away for 1m30s)', '  a (away for 1m30s)']);
+    const clock = new Date(START).toTimeString().slice(0, 5);
+    expect(lines(events, 3_600_000).at(-1)).toBe(`  a (away since ${clock})`);
+    expect(lines(events, 90_000_000).at(-1)).toMatch(
+      new RegExp(`^ {2}a \\(away since 1[45] Nov ${clock}\\)$`),
+    );
+    const back = [{ type: 'machine:back', at: START, ...on('a') }, { ...machineQueried('late') }] as const;
+    expect(lines([...events, ...back])).toHaveLength(1);
   });
 
   test('are few, the rest counted', () => {

@@ -46,9 +46,12 @@ test('the documentation has an example of every type, written as --json writes i
   }
   const all: Record<SchedulerEvent['type'], true> = {
     'batch:started': true,
+    'batch:resumed': true,
     'batch:ended': true,
     'machine:queried': true,
     'machine:unreachable': true,
+    'machine:quarantined': true,
+    'machine:given-up': true,
     'machine:away': true,
     'machine:back': true,
     'machine:warned': true,

@@ -24,8 +24,13 @@ test('an exit code that a shell gives for a signal names it', () => {
 
 test('every outcome is one harmless line', () => {
   expect(outcomeText({ type: 'timed-out', timeoutMs: 3_600_000 })).toBe('timed out after 1h00m');
-  expect(outcomeText({ type: 'out-of-memory', reason: 'oom_kill is 1' })).toBe(
-    'out of memory: oom_kill is 1',
+  const [main, gpu] = (['main', 'gpu'] as const).map((memory) =>
+    outcomeText({ type: 'out-of-memory', reason: 'oom_kill\x07 is 1', memory, exitCode: 137 }),
+  );
+  expect(main).toBe('out of main memory: oom_kill\\x07 is 1');
+  expect(gpu).toBe('out of GPU memory: oom_kill\\x07 is 1');
+  expect(outcomeText({ type: 'exited', exitCode: 1, machineFault: 'no room\nin /tmp' })).toBe(
+    "exited 1 (its machine's fault, it seems: no room\\nin /tmp)",
   );
   expect(outcomeText({ type: 'lost', reason: 'booted\nsince' })).toBe('lost: booted\\nsince');
   expect(outcomeText({ type: 'transfer-failed', reason: 'x' })).toBe('files not transferred: x');

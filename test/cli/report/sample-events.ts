@@ -71,6 +71,7 @@ export function jobStarted(line: number, change: Partial<JobStarted> = {}): JobS
     command: `python train.py ${line}`,
     machine: machineName('gpubox'),
     attempt: 1,
+    startedAt: START,
     gpus: [],
     request: REQUEST,
     ...change,
@@ -90,6 +91,7 @@ export function jobEnded(line: number, change: Partial<JobEnded> = {}): JobEnded
     sentBytes: 0,
     returnedBytes: 0,
     leftBehind: 0,
+    willRetry: false,
     ...change,
   };
 }

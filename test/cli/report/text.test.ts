@@ -97,6 +97,21 @@ describe('the lines that users know', () => {
     );
   });
 
+  test('tell of a job that an earlier run started, and of one that is tried again', () => {
+    const clock = new Date(START).toTimeString().slice(0, 5);
+    const { stdout } = told([
+      jobStarted(1, { isAdopted: true, at: START + 60_000 }),
+      jobStarted(2, { isAdopted: true, at: START + 90_000_000, cudaVisibleDevices: '0' }),
+      jobEnded(3, { outcome: { type: 'exited', exitCode: 1 }, willRetry: true }),
+    ]);
+    const [one, two, three] = stdout.split('\n');
+    expect(one).toBe(`still running: train.sh.1; python train.py 1 (gpubox, since ${clock})`);
+    expect(two).toMatch(
+      new RegExp(`^still running: train.sh.2; python train.py 2 \\(gpubox, since 1[45] Nov ${clock}\\)$`),
+    );
+    expect(three).toBe('failed: train.sh.3; python train.py 3 (exited 1, gpubox, 1.2s, is tried again)');
+  });
+
   test('warn of a result folder without a manifest', () => {
     expect(told([jobSkipped(3, 'result-without-manifest')]).stdout).toBe(
       'WARNING: job results already exists for line 3, skipping evaluation: delete if you wish to rerun ' +
@@ -110,7 +125,7 @@ describe('the lines that users know', () => {
     const { stdout, stderr } = told([
       jobStarted(1, { command }),
       jobEnded(1, { command, machine, outcome: { type: 'lost', reason: 'a\r\nb\x9b1m' } }),
-      { type: 'machine:unreachable', at: START, machine, reason: 'a\nfinished: x' },
+      { type: 'machine:unreachable', at: START, machine, reason: 'a\nfinished: x', isTriedAgain: false },
     ]);
     const shown = 'echo "naïve 数据"\\necho \\x1b[2J\\x07 \\u202e|\\tcat';
     expect(stdout).toBe(
@@ -129,7 +144,8 @@ describe('the notes on stderr', () => {
       { ...queried, snapshot: { ...queried.snapshot, warnings } },
       { type: 'machine:warned', ...box, message: 'nvidia-smi failed (exit 9)' },
       { type: 'machine:warned', ...box, message: 'KillUserProcesses is on' },
-      { type: 'machine:unreachable', ...box, reason: 'no answer within 10 s' },
+      { type: 'machine:unreachable', ...box, reason: 'no answer within 10 s', isTriedAgain: false },
+      { type: 'machine:unreachable', ...box, reason: 'no answer', isTriedAgain: true },
       { type: 'machine:away', ...box, reason: 'keepalive time-out' },
       { type: 'gpu:still-held', ...box, gpu: 1, heldMiB: 3000.4, waitedMs: 10_000 },
       treeSent({ files: 12, bytes: 3_500_000, sentBytes: 1_300_000, newFiles: 1, newBytes: 1_200_000 }),
@@ -155,6 +171,7 @@ describe('the notes on stderr', () => {
         'warning: gpubox: nvidia-smi failed (exit 9)',
         'warning: gpubox: KillUserProcesses is on',
         'gpubox is left out: no answer within 10 s',
+        'gpubox is left out: no answer (tried again until the batch ends)',
         'gpubox: connection lost, its jobs run on: keepalive time-out',
         'gpubox: GPU 1 still holds 3000 MiB 10.0s after its job ended',
         'gpubox: source tree of 12 files (3.3 MiB) is there: 1 file (1.1 MiB) sent, 2.2 MiB were there',
@@ -165,6 +182,51 @@ describe('the notes on stderr', () => {
         .map((line) => `execute_batch: ${line}\n`)
         .join(''),
     );
+  });
+
+  test('tell of machines that are no good', () => {
+    const { stdout, stderr } = told([
+      { type: 'machine:quarantined', ...box, reason: 'no space left\non device' },
+      { type: 'machine:given-up', ...box, awayMs: 600_000, jobs: 4 },
+      { type: 'machine:given-up', ...box, awayMs: 600_000, jobs: 1 },
+    ]);
+    expect(stdout).toBe('');
+    expect(stderr.split('\n').slice(0, -1)).toEqual([
+      'execute_batch: gpubox gets no more jobs, since they fail there at once: no space left\\non device (--keep-going-on-bad-machines turns this off)',
+      'execute_batch: gpubox has been away for 10m00s: its 4 jobs run again elsewhere',
+      'execute_batch: gpubox has been away for 10m00s: its 1 job runs again elsewhere',
+    ]);
+  });
+
+  test('tell in one line what an earlier run left', () => {
+    const resumed = {
+      type: 'batch:resumed',
+      at: START,
+      batch: 'b',
+      running: 0,
+      ended: 0,
+      awaited: 0,
+      fresh: 0,
+      orphaned: 0,
+    } as const;
+    const lost = (name: string) =>
+      ({
+        type: 'machine:unreachable',
+        at: START,
+        machine: machineName(name),
+        reason: '',
+        isTriedAgain: true,
+      }) as const;
+    const said = (events: readonly SchedulerEvent[]) => told(events).stderr.split('\n').at(-2);
+    expect(
+      said([lost('lab3'), { ...resumed, running: 3, ended: 5, awaited: 2, fresh: 90, orphaned: 1 }]),
+    ).toBe(
+      'execute_batch: 3 jobs still run, 5 have ended meanwhile, 2 wait for lab3 which cannot be reached, 90 are started now, 1 orphaned (see --orphans)',
+    );
+    expect(said([{ ...resumed, ended: 1, awaited: 1, fresh: 1 }])).toBe(
+      'execute_batch: 1 job has ended meanwhile, 1 waits for machines that cannot be reached, 1 is started now',
+    );
+    expect(said([{ ...resumed, fresh: 7 }])).toBeUndefined();
   });
 
   test('leave a request that fits nowhere to the error that refuses the batch', () => {
