@@ -63,9 +63,9 @@ export class Bench implements AsyncDisposable {
   }
 
   /** `execute_batch` in such a folder, with all options that are not named here as they are by default. */
-  batchCommand(project: string, machineFiles: readonly string[]): TimedCommand {
+  batchCommand(project: string, machineFiles: readonly string[], entry = EXECUTE_BATCH): TimedCommand {
     const options = ['--ssh-config', this.hosts.sshConfigPath, ...SMALL_REQUEST];
-    const args = [EXECUTE_BATCH, 'jobs.sh', '--machines', ...machineFiles, ...options];
+    const args = [entry, 'jobs.sh', '--machines', ...machineFiles, ...options];
     return { program: process.execPath, args, cwd: project };
   }
 

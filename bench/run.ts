@@ -4,6 +4,7 @@
  * and fails nothing: times on a shared machine are no test.
  */
 import { availableParallelism, loadavg } from 'node:os';
+import { adoptBench } from './adopt.ts';
 import { combineBench } from './combine.ts';
 import { type Figure, tableOf } from './figure.ts';
 import { filesBench } from './files.ts';
@@ -18,6 +19,7 @@ const HOSTS = 4;
 const benches: Readonly<Record<string, (bench: Bench) => Promise<readonly Figure[]>>> = {
   throughput: throughputBench,
   latency: latencyBench,
+  adopt: adoptBench,
   memory: waitingMemoryBench,
   files: filesBench,
   combine: combineBench,

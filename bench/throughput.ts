@@ -14,6 +14,9 @@ const JOBS = 1000;
 const PARALLEL_JOBS = 200;
 const ROUNDS = 3;
 
+/** The `execute-batch.js` of another build, to be measured in the same rounds. */
+const former = process.env.BENCH_FORMER;
+
 /** Runs both, and parallel once more over connections that ssh keeps open, which its users can set up. */
 export async function throughputBench(bench: Bench): Promise<readonly Figure[]> {
   const machineFiles = await bench.machineFiles(HOSTS, AT_A_TIME);
@@ -23,8 +26,9 @@ export async function throughputBench(bench: Bench): Promise<readonly Figure[]> 
       () => ourJobsPerSecond(bench, machineFiles),
       () => parallelJobsPerSecond(bench, bench.hosts.sshConfigPath),
       () => parallelJobsPerSecond(bench, kept.configPath),
+      ...(former === undefined ? [] : [() => ourJobsPerSecond(bench, machineFiles, former)]),
     ]);
-    const [ours = Number.NaN, parallel = Number.NaN, overKept = Number.NaN] = medians;
+    const [ours = Number.NaN, parallel = Number.NaN, overKept = Number.NaN, before = Number.NaN] = medians;
     const jobs = JOBS.toLocaleString('en');
     const what = `${jobs} \`true\` jobs, ${HOSTS} hosts, ${AT_A_TIME} at a time each (${rounds} rounds)`;
     const name = `parallel -S ${AT_A_TIME}/host, ${PARALLEL_JOBS} jobs`;
@@ -42,6 +46,17 @@ export async function throughputBench(bench: Bench): Promise<readonly Figure[]> 
         peer: { name: `${name}, ControlMaster`, value: perSecond(overKept) },
         ratio: ours / overKept,
       },
+      ...(former === undefined
+        ? []
+        : [
+            {
+              what,
+              ours: perSecond(ours),
+              peer: { name: 'the former version', value: perSecond(before) },
+              ratio: ours / before,
+              goal: { type: 'at least', value: 0.9 },
+            } as const,
+          ]),
     ];
   } finally {
     await kept.close();
@@ -52,9 +67,13 @@ function perSecond(figure: number): string {
   return `${figure.toFixed(figure < 100 ? 1 : 0)} jobs/s`;
 }
 
-async function ourJobsPerSecond(bench: Bench, machineFiles: readonly string[]): Promise<number> {
+async function ourJobsPerSecond(
+  bench: Bench,
+  machineFiles: readonly string[],
+  entry?: string,
+): Promise<number> {
   const project = await bench.project(Array.from({ length: JOBS }, () => 'true'));
-  const seconds = await secondsOf(bench.batchCommand(project, machineFiles));
+  const seconds = await secondsOf(bench.batchCommand(project, machineFiles, entry));
   const results = (await readdir(join(project, 'job_results'))).filter((name) => !name.startsWith('.'));
   for (const suffix of ['.out', '.err', '.json']) {
     expectCount(`results ending in ${suffix}`, results.filter((name) => name.endsWith(suffix)).length, JOBS);
