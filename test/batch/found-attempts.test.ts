@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { sortFound } from '../../src/lib/batch/found-attempts.ts';
+import { jobId } from '../../src/lib/domain/job.ts';
 import { machineName } from '../../src/lib/domain/machine.ts';
 import type { FoundAttempt } from '../../src/lib/domain/ports.ts';
 import type { JobHistory } from '../../src/lib/stores/journal.ts';
@@ -105,4 +106,13 @@ test('what the journal knows to have failed, or that another attempt followed, d
   const later = new Map([[a.id, returned]]);
   expect(sortFound([found(a, 3, 'ended')], [a], [a], later).toAdopt.length).toBe(1);
   expect(sortFound([found(a, 3, 'running')], [a], [a], later).toEnd.length).toBe(1);
+});
+
+test('an attempt without a record of its own is its folder’s job’s', () => {
+  const odd = smallJob('o d', 'run o');
+  const nameless = { ...found(a, 1, 'running'), attempt: { job: jobId('o%20d'), number: 1 }, command: '' };
+  const named = { ...nameless, attempt: { job: odd.id, number: 1 }, command: 'run o' };
+  expect(sortFound([nameless], [odd], [odd]).toAdopt).toEqual([{ job: odd, found: named }]);
+  expect(sortFound([nameless], [odd], []).toEnd).toEqual([named]);
+  expect(sortFound([nameless], [a], [a]).strange).toEqual([nameless]);
 });

@@ -56,6 +56,8 @@ test('tells attempts apart by what stands in their folders', async () => {
   expect(status.find(({ attempt }) => attempt.job === jobId('never'))?.state).toBe('unstarted');
   expect(existsSync(join(folder.path, 'runs', 'never', '1', 'started'))).toBe(false);
   const found = await look(true);
+  // It does not say what it is: its folder alone tells.
+  expect(found.find(({ attempt }) => attempt.job === jobId('strange'))?.command).toBe('');
   expect(found).toEqual(status);
   expect(existsSync(join(folder.path, 'runs', 'never', '1', 'started'))).toBe(true);
   expect(new Map(found.map(({ attempt, gpus }) => [String(attempt.job), gpus]))).toEqual(
@@ -65,6 +67,7 @@ test('tells attempts apart by what stands in their folders', async () => {
       ['ending', []],
       ['never', []],
       ['running', []],
+      ['strange', []],
       ['torn', []],
     ]),
   );
@@ -72,6 +75,7 @@ test('tells attempts apart by what stands in their folders', async () => {
     new Map([
       ['cancelled', 'cancelled'],
       ['ended', 'ended'],
+      ['strange', 'running'],
       ['ending', 'ending'],
       ['never', 'unstarted'],
       ['running', 'running'],

@@ -77,7 +77,7 @@ test('the result of another command under the same name is refused with both sho
 });
 
 test('a manifest that cannot be read is one clear line', async () => {
-  for (const text of ['{ broken', 'null', '"text"', '']) {
+  for (const text of ['{ broken', 'null', '"text"']) {
     const path = await folder.write('a.json', text);
     await expect(openResultFolder(folder.path, [job('a')])).rejects.toThrow(
       `${path}: cannot be read as a result's manifest`,
@@ -197,3 +197,16 @@ test('a folder made by hand beside a torn manifest is not taken for a result', a
   const { skipped } = await openResultFolder(folder.path, [job('a')]);
   expect(skipped).toMatchObject([{ reason: 'result-without-manifest' }]);
 });
+
+test.each(['', '\0\0\0\0'])(
+  'a manifest that a power cut has emptied (%j) is none: what is left stands aside',
+  async (text) => {
+    await folder.write('a.json', text);
+    await mkdir(at('a'));
+    await folder.write('a/file', 'perhaps torn, too');
+    const { toRun, skipped, torn, setAside } = await openResultFolder(folder.path, [job('a')]);
+    expect([toRun, torn].map((list) => list.map(({ name }) => name))).toEqual([['a'], ['a']]);
+    expect([skipped, setAside]).toEqual([[], []]);
+    expect((await readdir(folder.path)).sort()).toEqual(['a.attempt-1', 'a.attempt-1.json']);
+  },
+);

@@ -29,6 +29,7 @@ import {
   type SkippedJob,
 } from '../stores/result-folder.ts';
 import { EventStream } from '../util/event-stream.ts';
+import { FolderSync } from '../util/folder-sync.ts';
 import { type BatchLine, type JobDefaults, jobNameStem, readBatchFile } from './batch-file.ts';
 import { isWorthRetry, MedianTimeout, watchHalt } from './batch-limits.ts';
 import { EarlierAttempts } from './earlier-attempts.ts';
@@ -140,6 +141,7 @@ export class BatchRun implements AsyncDisposable {
         const number = record.journal.histories.get(id)?.highest ?? 0;
         record.journal.over({ job: id, number });
       }
+      for (const { id } of opened.torn) record.journal.torn(id);
       return new BatchRun(options, folder, lines, opened, record);
     } catch (error) {
       record.release();
@@ -243,6 +245,7 @@ export class BatchRun implements AsyncDisposable {
     const runner: OpenPoolOptions['runner'] = {
       batch: { id: this.id, toolVersion: TOOL_VERSION, git },
       resultsFolder: this.#results,
+      resultsSync: new FolderSync(this.#results),
       treeOf: (job) => trees.of(job),
       onOutput,
       killGraceMs: killAfterMs,

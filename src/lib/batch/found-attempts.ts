@@ -1,6 +1,7 @@
 /** What to do about the attempts that earlier runs of a batch left on the machines. */
 import type { Attempt, Job, JobId } from '../domain/job.ts';
 import type { FoundAttempt } from '../domain/ports.ts';
+import { jobFolder } from '../runner/job-folder.ts';
 import { historyOf, isClosed, type JobHistory } from '../stores/journal.ts';
 
 /** A job and the attempt that goes on for it. */
@@ -31,6 +32,7 @@ export function sortFound(
   histories: ReadonlyMap<JobId, JobHistory> = new Map(),
 ): SortedAttempts {
   const all = new Map(jobs.map((job) => [job.id, job]));
+  const byFolder = new Map(jobs.map((job) => [jobFolder(job.name), job]));
   const left = new Set(toRun.map((job) => job.id));
   const best = new Map<JobId, AdoptedJob>();
   const noted: Attempt[] = [];
@@ -38,8 +40,13 @@ export function sortFound(
   const toEnd: FoundAttempt[] = [];
   const strange: FoundAttempt[] = [];
   const isUnwanted = (one: FoundAttempt) => (one.state === 'ended' ? toDiscard : toEnd).push(one);
-  for (const one of found) {
-    const job = all.get(one.attempt.job);
+  for (const each of found) {
+    // Without a record only its folder tells whose it is. Nobody has begun another command under a line's name there.
+    const job = each.command === '' ? byFolder.get(each.attempt.job) : all.get(each.attempt.job);
+    const one =
+      each.command === '' && job !== undefined
+        ? { ...each, attempt: { ...each.attempt, job: job.id }, command: job.command }
+        : each;
     if (job !== undefined && left.has(job.id)) noted.push(one.attempt);
     if (one.state === 'unstarted' || one.state === 'cancelled') toDiscard.push(one);
     else if (job === undefined || job.command !== one.command) strange.push(one);

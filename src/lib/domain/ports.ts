@@ -60,7 +60,7 @@ export interface RunningAttempt {
 export interface FoundAttempt {
   readonly attempt: Attempt;
   readonly machine: MachineName;
-  /** The command that it ran, and the name of the source tree that it ran in. */
+  /** The command that it ran, and the name of the source tree that it ran in; empty when its own record does not tell. */
   readonly command: string;
   readonly tree: string;
   /** Indexes of the GPUs that it holds, as its own record has them; they may not exist any more. */

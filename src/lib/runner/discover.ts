@@ -21,7 +21,8 @@ const GPU_COUNT_LIMIT = 1024;
 
 /**
  * Lists the attempts below a batch's folder of runs. One that never started is kept from ever starting, by the same
- * mkdir that its wrapper would have begun with. Folders that do not say whose they are, are left alone.
+ * mkdir that its wrapper would have begun with. One whose own record is missing (its disk was full, or it is being made
+ * right now) is told without a command, and with its folder's name for its job.
  */
 export async function discoverAttempts(
   machine: MachineName,
@@ -33,16 +34,22 @@ export async function discoverAttempts(
     `for a in ${shellQuote(runs)}/*/*; do
   [ -d "$a" ] || continue
 ${attemptState(claim)}
-  printf '%s %s %s\\n' "$state" "\${a##*/}" "$request"
+  job=\${a%/*}
+  printf '%s %s %s\\n' "$state" "\${job##*/}/\${a##*/}" "$request"
 done`,
     LISTING_LIMIT_BYTES,
   );
   return output.split('\n').flatMap((line) => {
-    const [, state, number, request] =
-      /^(unstarted|running|ending|ended|cancelled) (\d{1,9}) (.*)$/.exec(line) ?? [];
-    if (state === undefined || number === undefined || request === undefined) return [];
-    const asked = readRequest(request);
-    if (asked === undefined) return [];
+    const [, state, folder, number, request] =
+      /^(unstarted|running|ending|ended|cancelled) ([\w.%-]+)\/(\d{1,9}) (.*)$/.exec(line) ?? [];
+    if (state === undefined || folder === undefined || request === undefined) return [];
+    const asked = readRequest(request) ?? {
+      job: jobId(folder),
+      command: '',
+      tree: '',
+      gpus: [],
+      copyBackwards: undefined,
+    };
     return [
       {
         attempt: { job: asked.job, number: Number(number) },

@@ -1,4 +1,5 @@
 /** Removes the folders of attempts whose results are home. */
+import type { FolderSync } from '../util/folder-sync.ts';
 import { removeAttempts } from './job-folder.ts';
 import type { MachineLink } from './machine-link.ts';
 import type { AttemptPlace } from './supervisor.ts';
@@ -13,12 +14,15 @@ const REMOVED_AFTER_MS = 10_000;
  */
 export class FolderRemover {
   readonly #link: MachineLink;
+  readonly #results: FolderSync | undefined;
   readonly #places: AttemptPlace[] = [];
   #timer: NodeJS.Timeout | undefined;
   #removing: Promise<void> = Promise.resolve();
 
-  constructor(link: MachineLink) {
+  /** `results`: where the results are, which a power cut must not take once they are gone from the machine. */
+  constructor(link: MachineLink, results: FolderSync | undefined) {
     this.#link = link;
+    this.#results = results;
   }
 
   /** Takes note of a folder whose results are home. */
@@ -41,6 +45,7 @@ export class FolderRemover {
   }
 
   async #remove(places: readonly AttemptPlace[]): Promise<void> {
+    await this.#results?.sync();
     await this.#link.retrying(async (session) => {
       const files = await session.files();
       await files.run(removeAttempts(session.folders.runs, places));

@@ -9,6 +9,7 @@ import type { FoundAttempt } from '../domain/ports.ts';
 import type { Allocation } from '../domain/resources.ts';
 import type { SourceTree } from '../files/source-part.ts';
 import type { EventStream } from '../util/event-stream.ts';
+import type { FolderSync } from '../util/folder-sync.ts';
 import { withTimeLimit } from '../util/time-limit.ts';
 import { discoverAttempts } from './discover.ts';
 import { jobFolder } from './job-folder.ts';
@@ -27,6 +28,8 @@ export interface RunnerOptions {
   readonly batch: BatchFacts;
   /** Results folder; undefined when nothing is kept. */
   readonly resultsFolder: string | undefined;
+  /** Puts the results on the disk before they go from the machine. */
+  readonly resultsSync?: FolderSync | undefined;
   /** The source tree of a job. */
   readonly treeOf: (job: Job) => Promise<SourceTree>;
   /** Least time between two starts. @default 5 */
@@ -88,7 +91,7 @@ export class MachineRunner {
     this.name = link.name;
     this.#link = link;
     this.#options = options;
-    this.#remover = new FolderRemover(link);
+    this.#remover = new FolderRemover(link, options.resultsSync);
     const { events, cacheLimitBytes = CACHE_LIMIT_BYTES, now = Date.now } = options;
     this.#parts = new PartsThere(link, { events, cacheLimitBytes, now });
     this.#reader = link

@@ -65,7 +65,8 @@ type Entry =
       readonly machine?: string;
       readonly grown?: GrownMemory;
     }
-  | { readonly type: 'over'; readonly job: string; readonly number: number };
+  | { readonly type: 'over'; readonly job: string; readonly number: number }
+  | { readonly type: 'torn'; readonly job: string; readonly number: number };
 
 const SYNC_AFTER_MS = 1000;
 
@@ -109,6 +110,11 @@ export class Journal {
   /** This attempt was the job's last. */
   over({ job, number }: Attempt): void {
     this.#write({ type: 'over', job, number });
+  }
+
+  /** The job's result was destroyed here (by a power cut): what its machine still has of it counts again. */
+  torn(job: JobId): void {
+    this.#write({ type: 'torn', job, number: 0 });
   }
 
   close(): void {
@@ -205,6 +211,8 @@ function after(before: JobHistory, entry: Entry): JobHistory {
         highest,
         overUpTo: Math.max(history.overUpTo, entry.number),
       };
+    case 'torn':
+      return { ...history, overUpTo: 0 };
     case 'again': {
       // An attempt that was given up may end after its replacement was given to another machine.
       const still = open !== undefined && open.number > entry.number ? { open } : {};
@@ -236,7 +244,7 @@ function parseEntry(line: string): Entry | undefined {
       return [entry.machine, entry.key, entry.command].every((field) => typeof field === 'string')
         ? (entry as Entry)
         : undefined;
-    return entry.type === 'again' || entry.type === 'over' ? (entry as Entry) : undefined;
+    return ['again', 'over', 'torn'].includes(String(entry.type)) ? (entry as Entry) : undefined;
   } catch {
     return undefined;
   }

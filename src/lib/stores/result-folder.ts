@@ -31,6 +31,8 @@ export interface OpenedResults {
   readonly skipped: readonly SkippedJob[];
   /** Those to run that had a result, which now stands aside. */
   readonly setAside: readonly Job[];
+  /** Those to run whose manifest is empty: a power cut took it before it was on the disk. What is left stands aside, too. */
+  readonly torn: readonly Job[];
 }
 
 /**
@@ -61,7 +63,7 @@ export async function openResultFolder(
       );
     }
   }
-  for (const { name } of opened.setAside) await setAside(folder, name);
+  for (const { name } of [...opened.setAside, ...opened.torn]) await setAside(folder, name);
   return opened;
 }
 
@@ -84,13 +86,17 @@ export async function readResultFolder(
   const toRun: Job[] = [];
   const skipped: SkippedJob[] = [];
   const again: Job[] = [];
+  const torn: Job[] = [];
   for (const job of jobs) {
     const manifest = present.has(`${job.name}.json`)
       ? join(folder, `${job.name}.json`)
       : manifests.get(job.name);
     if (manifest !== undefined) {
       const { state, tree } = await readManifest(manifest, job);
-      if (state === 'cancelled' || (rerunFailed && state === 'bad')) {
+      if (state === 'torn') {
+        toRun.push(job);
+        torn.push(job);
+      } else if (state === 'cancelled' || (rerunFailed && state === 'bad')) {
         toRun.push(job);
         again.push(job);
       } else skipped.push({ job, reason: 'finished-result', isGood: state === 'good', ...tree });
@@ -100,7 +106,7 @@ export async function readResultFolder(
       toRun.push(job);
     }
   }
-  return { toRun, skipped, setAside: again };
+  return { toRun, skipped, setAside: again, torn };
 }
 
 interface Remains {
@@ -134,7 +140,7 @@ async function setAside(folder: string, name: string): Promise<void> {
 const ENDINGS = ['.json', '', '.out', '.err'];
 
 interface ManifestFacts {
-  readonly state: 'good' | 'bad' | 'cancelled';
+  readonly state: 'good' | 'bad' | 'cancelled' | 'torn';
   readonly tree: { readonly tree?: string };
 }
 
@@ -142,7 +148,9 @@ interface ManifestFacts {
 async function readManifest(path: string, job: Job): Promise<ManifestFacts> {
   let manifest: { readonly [field: string]: unknown };
   try {
-    const parsed: unknown = JSON.parse(await readFile(path, 'utf8'));
+    const text = await readFile(path, 'utf8');
+    if (/^\0*$/.test(text)) return { state: 'torn', tree: {} };
+    const parsed: unknown = JSON.parse(text);
     if (typeof parsed !== 'object' || parsed === null) throw new Error('it holds no object');
     manifest = parsed as typeof manifest; // each field is checked where it is used
   } catch (error) {
