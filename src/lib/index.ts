@@ -47,9 +47,30 @@ export {
   readBatch,
   readBatchFile,
 } from './batch/batch-file.ts';
-export { type BatchOptions, BatchRun, type BatchSummary, type PlannedStart } from './batch/batch-run.ts';
+export {
+  type BatchOptions,
+  BatchRun,
+  type BatchSummary,
+  type PlannedStart,
+  type StrandedJob,
+} from './batch/batch-run.ts';
+export {
+  type BatchStatus,
+  type BatchStatusOptions,
+  batchStatus,
+  type JobState,
+  type JobStatus,
+} from './batch/batch-status.ts';
 export { type LineNote, lineNoteText } from './batch/line-checks.ts';
+export {
+  endOrphans,
+  listOrphans,
+  type Orphan,
+  type OrphanList,
+  type OrphanOptions,
+} from './batch/orphans.ts';
 export { type RemoteRunOptions, runRemote } from './batch/remote-run.ts';
+export type { HaltRule, JobTimeout, RetryReason, SurvivalOptions } from './batch/survival-options.ts';
 export type { SkippedJob } from './stores/result-folder.ts';
 
 // Machine files: names, files and ssh destinations become machines; no machine is asked anything.
@@ -77,7 +98,7 @@ export type { SshOptions } from './remote/ssh-host.ts';
 
 // Resources: what one machine has and which jobs hold it, and the pool that places jobs on many machines.
 
-export { MachinePool, type PoolMachine } from './allocator/machine-pool.ts';
+export { MachinePool, type PoolListener, type PoolMachine } from './allocator/machine-pool.ts';
 export { availableOn, type OpenPoolOptions, openPool } from './allocator/open-pool.ts';
 export {
   type Placement,
@@ -117,3 +138,4 @@ export type {
 } from './domain/ports.ts';
 export { Engine, type EngineOptions } from './engine/engine.ts';
 export { MemoryStore } from './stores/memory.ts';
+export type { RetryPolicy } from './stores/retry-policy.ts';

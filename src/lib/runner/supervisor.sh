@@ -822,7 +822,14 @@ end_attempt() { # grace-tenths: all that is left of the attempt $a
 
 adopt() { # JOB N end
   [ "$3" = end ] || return 0
-  watcher "$@" </dev/null 2>/dev/null &
+  # One that has ended is told without a process of its own: after a long absence there may be very many.
+  place "$1" "$2"
+  if [ -e "$a/started" ] && read_exit && [ "$whole" = done ]; then say_end; else watcher "$@" </dev/null 2>/dev/null & fi
+}
+
+say_end() { # as the exit record has it
+  wall_now
+  say "ended $j $n $code $began $up $left $flags $((now - 10#${when:-$now}))"
 }
 
 watcher() {
@@ -838,9 +845,7 @@ watcher() {
   while :; do
     if read_exit; then
       if [ "$whole" = unlisted ]; then list_again; fi
-      wall_now
-      ago=$((now - 10#${when:-$now}))
-      if [ "$whole" = done ]; then say "ended $j $n $code $began $up $left $flags $ago"; else say_unlisted; fi
+      if [ "$whole" = done ]; then say_end; else say_unlisted; fi
       return
     fi
     if [ -z "$told" ] && { read -r _ _ _ began <"$a/pid"; } 2>/dev/null; then
