@@ -8,7 +8,7 @@ import { endOrphans, listOrphans, type Orphan } from '../lib/batch/orphans.ts';
 import { assertNever, UsageError } from '../lib/domain/errors.ts';
 import { findMachines } from '../lib/machine/find-machines.ts';
 import { jobFolder } from '../lib/runner/job-folder.ts';
-import { rememberedRequest } from '../lib/stores/batch-record.ts';
+import { type RememberedRequest, rememberedRequest } from '../lib/stores/batch-record.ts';
 import { type BatchArguments, parseBatchArguments } from './batch-arguments.ts';
 import { comeBackCommand } from './come-back.ts';
 import { exitCodeOf, failWith, OWN_FAILURE } from './exit-codes.ts';
@@ -50,13 +50,13 @@ async function main(): Promise<number> {
 
 /** Runs what is left of the batch, or starts what fits and leaves. */
 async function run(args: BatchArguments, report: Report): Promise<number> {
-  const failedLines = openFailedLines(args);
+  const failedLines = args.dryRun ? undefined : openFailedLines(args);
   await using batch = await BatchRun.open(await runOptions(args, report));
   batch.events.subscribe(report.report);
   const signals = onStopSignals(batch, report.warn, comeBack());
   const isLeft = args.mode.type === 'leave';
   if (batch.needsMachines) await Promise.race([batch.connect(), signals.left]);
-  if (signals.exitCode !== undefined) return signals.exitCode;
+  if (signals.isLeft) return signals.exitCode ?? OWN_FAILURE;
   if (args.dryRun) return printPlan(batch.plan(), batch.skipped, report);
   if (isLeft && batch.toRun.length > 0) return await leave(batch, signals, report);
   const summary = await Promise.race([batch.run(), signals.left]);
@@ -98,10 +98,11 @@ async function cancel(args: BatchArguments, report: Report): Promise<number> {
     ...(await batchOptions(args, report)),
     ...(killAfterMs === undefined ? {} : { killAfterMs }),
     onOutput: report.onOutput,
+    startsNothing: true,
   });
   batch.events.subscribe(report.report);
   if (batch.needsMachines) {
-    await batch.connect({ startsNothing: true });
+    await batch.connect();
     const stranded = await batch.cancelRunning('ended by --cancel');
     for (const one of stranded) report.warn(strandedText(one));
     if (stranded.length > 0) return 1;
@@ -143,7 +144,10 @@ async function runOptions(args: BatchArguments, report: Report): Promise<BatchOp
   return {
     ...(await batchOptions(args, report)),
     ...args.survival,
-    machineNames: args.machines,
+    asked: {
+      machines: args.machines,
+      ...(args.sshConfig === undefined ? {} : { sshConfig: resolve(args.sshConfig) }),
+    },
     placement: args.placement,
     dryRun: args.dryRun,
     onOutput: report.onOutput,
@@ -153,8 +157,16 @@ async function runOptions(args: BatchArguments, report: Report): Promise<BatchOp
 /** Which batch, and how to reach its machines; those of its last run where none is named. */
 async function batchOptions(args: BatchArguments, report: Report) {
   const { file, results, machines } = args;
-  const names = machines.length > 0 ? machines : lastMachines(args, report);
-  return { file, results, onWarning: report.warn, ...(await lookOptions(args, names, report)) };
+  if (machines.length > 0)
+    return { file, results, onWarning: report.warn, ...(await lookOptions(args, machines, report)) };
+  const last = lastRun(args, report);
+  const sshConfig = args.sshConfig ?? last.sshConfig;
+  return {
+    file,
+    results,
+    onWarning: report.warn,
+    ...(await lookOptions({ ...args, sshConfig }, last.machines, report)),
+  };
 }
 
 async function lookOptions(args: BatchArguments, names: readonly string[], { warn }: Report) {
@@ -166,15 +178,15 @@ async function lookOptions(args: BatchArguments, names: readonly string[], { war
   return { machines, defaults, tuning: { ssh } };
 }
 
-/** The machines that the batch was last run on, for a question about it. */
-function lastMachines({ file, results }: BatchArguments, report: Report): readonly string[] {
-  const names = rememberedRequest(resolve(results), jobFolder(jobNameStem(file)))?.machines;
-  if (names === undefined)
+/** How the batch was last run, for a question about it. */
+function lastRun({ file, results }: BatchArguments, report: Report): RememberedRequest {
+  const last = rememberedRequest(resolve(results), jobFolder(jobNameStem(file)));
+  if (last === undefined)
     throw new UsageError(
       `no machine is named, and ${results} remembers no run of ${file}: add --machines, or run this in the folder of the batch`,
     );
-  report.warn(`using the machines of the last run: ${names.join(' ')}`);
-  return names;
+  report.warn(`using the machines of the last run: ${last.machines.join(' ')}`);
+  return last;
 }
 
 main().then(

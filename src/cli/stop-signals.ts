@@ -8,6 +8,8 @@ import type { BatchRun, StrandedJob } from '../lib/batch/batch-run.ts';
 export interface StopSignals {
   /** Settles when the batch is to be left as it is. */
   readonly left: Promise<'left'>;
+  /** Whether it is. */
+  readonly isLeft: boolean;
   /** The exit code that a signal asks for. */
   readonly exitCode: number | undefined;
 }
@@ -21,10 +23,12 @@ export function onStopSignals(
   comeBack: string,
 ): StopSignals {
   const sayComeBack = () => say(`to go on with the batch, run in this folder: ${comeBack}`);
-  const signals: { left: Promise<'left'>; exitCode: number | undefined } = {
+  const signals: { left: Promise<'left'>; isLeft: boolean; exitCode: number | undefined } = {
+    isLeft: false,
     left: new Promise((resolve) => {
       const leave = (signal: 'SIGTERM' | 'SIGHUP') => {
-        say(`${signal}: leaving; ${runningText(batch)} run on where they are`);
+        say(`${signal}: leaving; ${runningText(batch)} on where they are`);
+        signals.isLeft = true;
         sayComeBack();
         signals.exitCode = CODE_AFTER_SIGNAL[signal];
         batch.stop();
@@ -41,13 +45,13 @@ export function onStopSignals(
     if (interrupts === 1) {
       batch.stop();
       say(
-        `Ctrl-C: starting nothing more and waiting for ${runningText(batch)}. ` +
+        `Ctrl-C: starting nothing more and waiting for ${jobsText(batch)}. ` +
           `Ctrl-C again ends them; kill -TERM ${process.pid} leaves them running`,
       );
       sayComeBack();
     } else if (interrupts === 2) {
       signals.exitCode = CODE_AFTER_SIGNAL.SIGINT;
-      say(`Ctrl-C twice: ending ${runningText(batch)}`);
+      say(`Ctrl-C twice: ending ${jobsText(batch)}`);
       void batch.cancelAll('ended by Ctrl-C').then(
         (stranded) => {
           for (const one of stranded) say(strandedText(one));
@@ -56,15 +60,21 @@ export function onStopSignals(
           say(`what runs on machines out of reach could not be noted: ${(error as Error).message}`),
       );
     } else {
+      say('Ctrl-C three times: leaving at once; what is being ended may take a moment more');
+      sayComeBack();
       process.exit(CODE_AFTER_SIGNAL.SIGINT);
     }
   });
   return signals;
 }
 
-function runningText(batch: BatchRun): string {
+function jobsText(batch: BatchRun): string {
   const count = batch.runningCount;
   return count === 1 ? 'the 1 running job' : `the ${count} running jobs`;
+}
+
+function runningText(batch: BatchRun): string {
+  return `${jobsText(batch)} ${batch.runningCount === 1 ? 'runs' : 'run'}`;
 }
 
 /** What is said of a job whose machine could not hear that it is to end. */

@@ -98,7 +98,7 @@ export function readSurvivalOptions(
     retryOn: read('retry-on', parseRetryReasons),
     oomGrow: read('oom-grow', parseOomGrow),
     halt: read('halt', parseHalt),
-    machineLostAfterMs: read('machine-lost-after', parseSomeTime),
+    machineLostAfterMs: read('machine-lost-after', parseTime),
     maxOutputBytes: read('max-output', parseOutputBytes),
     rerunFailed: has.rerunFailed || undefined,
     keepGoingOnBadMachines: has.keepGoingOnBadMachines || undefined,

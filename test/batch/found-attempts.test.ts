@@ -85,7 +85,7 @@ test('what the journal knows to have failed, or that another attempt followed, d
   const history: JobHistory = {
     highest: 3,
     commandHash: undefined,
-    open: { number: 3, machine: machineName('away'), machineKey: 'k' },
+    open: { number: 3, machine: machineName('away'), machineKey: 'k', runs: '/r', hasBegun: true },
     overUpTo: 1,
     failed: [2],
     losses: 0,

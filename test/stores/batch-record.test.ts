@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -80,10 +80,9 @@ test('nobody can say of another host whether its controller lives', async () => 
   );
 });
 
-test('half a lock, or an id that is none, holds nobody up', async () => {
+test('half a lock holds nobody up', async () => {
   await using folder = await scratch();
   await leaveLock(folder.path, {});
-  await writeFile(join(folder.path, '.batches/a.sh.id'), 'rubbish');
   const taken = takeBatch(folder.path, 'a.sh');
   expect(taken.isNew).toBe(true);
   expect(await readFile(join(folder.path, '.batches/a.sh.id'), 'utf8')).toBe(`${taken.id}\n`);
@@ -100,6 +99,7 @@ test('a batch is looked up without being taken, with who has it and the machines
   held.journal.given({ id: jobId('a.sh.1'), command: 'true' }, 1, {
     machine: machineName('one'),
     machineKey: 'k',
+    runs: '/r',
   });
   expect(lookUpBatch(folder.path, 'a.sh')).toMatchObject({
     id: held.id,
@@ -110,5 +110,18 @@ test('a batch is looked up without being taken, with who has it and the machines
   expect(known?.controller).toBeUndefined();
   expect(known?.journal.get(jobId('a.sh.1'))?.open?.machine).toBe('one');
   expect(rememberedRequest(folder.path, 'a.sh')).toEqual(asked);
-  expect([...knownBatches(folder.path)]).toEqual([[held.id, 'a.sh']]);
+  expect([...(knownBatches(folder.path) ?? [])]).toEqual([[held.id, 'a.sh']]);
+});
+
+test.each(['', 'no id\n'])('an id that is gone is not replaced by another one (%j)', async (text) => {
+  await using folder = await scratch();
+  const first = takeBatch(folder.path, 'a.sh');
+  first.release();
+  const path = join(folder.path, '.batches/a.sh.id');
+  await writeFile(path, text);
+  expect(() => takeBatch(folder.path, 'a.sh')).toThrow(/does not hold the id of this batch/);
+  await rm(path);
+  expect(() => takeBatch(folder.path, 'a.sh')).toThrow(/does not hold the id of this batch/);
+  await writeFile(path, `${first.id}\n`);
+  takeBatch(folder.path, 'a.sh').release();
 });

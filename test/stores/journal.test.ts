@@ -10,7 +10,7 @@ const job = jobId('a.sh.1');
 const line = { id: job, command: 'run it' };
 const one = machineName('one');
 const two = machineName('two');
-const on = (machine: typeof one) => ({ machine, machineKey: `key-of-${machine}` });
+const on = (machine: typeof one) => ({ machine, machineKey: `key-of-${machine}`, runs: '/runs' });
 
 test('tells where the attempt is that nobody has seen the end of', async () => {
   await using folder = await scratch();
@@ -26,7 +26,7 @@ test('tells where the attempt is that nobody has seen the end of', async () => {
     highest: 2,
     overUpTo: 0,
     failed: [],
-    open: { number: 2, machine: 'two', machineKey: 'key-of-two' },
+    open: { number: 2, machine: 'two', machineKey: 'key-of-two', runs: '/runs', hasBegun: false },
     losses: 1,
     failures: 0,
     avoid: [],
@@ -108,5 +108,16 @@ test('a line with another command begins anew, with a number of its own', async 
   expect(historyOf(journal.histories, changed)?.open).toBeUndefined();
   journal.given(changed, 3, on(two));
   expect(historyOf(readJournal(path), changed)).toMatchObject({ highest: 3, losses: 0, open: { number: 3 } });
+  journal.close();
+});
+
+test('a command that was heard to begin is known as such', async () => {
+  await using folder = await scratch();
+  const journal = new Journal(join(folder.path, 'journal'));
+  journal.given(line, 1, on(one));
+  journal.begun({ job, number: 7 }); // not the one that counts
+  expect(journal.histories.get(job)?.open?.hasBegun).toBe(false);
+  journal.begun({ job, number: 1 });
+  expect(readJournal(join(folder.path, 'journal')).get(job)?.open?.hasBegun).toBe(true);
   journal.close();
 });

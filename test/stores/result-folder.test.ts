@@ -210,3 +210,20 @@ test.each(['', '\0\0\0\0'])(
     expect((await readdir(folder.path)).sort()).toEqual(['a.attempt-1', 'a.attempt-1.json']);
   },
 );
+
+test('a result that a crash left half set aside is set aside', async () => {
+  const cancelled = JSON.stringify({ ...JSON.parse(WHOLE), outcome: 'cancelled' });
+  await folder.write('a.attempt-1.json', cancelled);
+  await mkdir(at('a'));
+  await folder.write('a/file', 'of the first attempt');
+  await folder.write('a.out', 'said');
+  expect(await readResultFolder(folder.path, [job('a')])).toMatchObject({
+    toRun: [{ name: 'a' }],
+    skipped: [],
+  });
+  expect(await openResultFolder(folder.path, [job('a')])).toMatchObject({
+    toRun: [{ name: 'a' }],
+    skipped: [],
+  });
+  expect((await readdir(folder.path)).sort()).toEqual(['a.attempt-1', 'a.attempt-1.json', 'a.attempt-1.out']);
+});

@@ -8,6 +8,7 @@ import { outcomeText } from './outcome-text.ts';
 const GROUPS_SHOWN = 10;
 const NAMES_SHOWN = 5;
 const LAST_LINE_WIDTH = 160;
+const SCRIPT = /^\S*\/runs\/\S+\/script: line \d+: /;
 
 /** What is kept of a failed attempt. */
 export type Failure = Pick<JobEnded, 'name' | 'line' | 'outcome' | 'startedAt' | 'lastErrorLine'>;
@@ -67,15 +68,14 @@ function outcomeKey(outcome: JobOutcome): string {
 function groupLines(group: readonly Failure[], results: string): string[] {
   const [first] = group;
   if (first === undefined) return [];
-  const lastLine = visibleText((first.lastErrorLine ?? '').trim());
-  const what = lastLine === '' ? '' : `: ${cutToWidth(lastLine, LAST_LINE_WIDTH)}`;
+  const why = outcomeText(first.outcome);
+  // bash tells of a script by its path on the machine, which hides what it tells.
+  const lastLine = visibleText((first.lastErrorLine ?? '').trim()).replace(SCRIPT, '');
+  const what = lastLine === '' || why.includes(lastLine) ? '' : `: ${cutToWidth(lastLine, LAST_LINE_WIDTH)}`;
   // Without a start there is no output to look at.
   const seen = group.find(({ startedAt }) => startedAt !== undefined);
   const see = seen === undefined ? '' : `: see ${visibleText(join(results, `${seen.name}.err`))}`;
-  return [
-    `${jobsText(group.length)}: ${outcomeText(first.outcome)}${what}`,
-    `  ${namesText(group.map(({ name }) => name))}${see}`,
-  ];
+  return [`${jobsText(group.length)}: ${why}${what}`, `  ${namesText(group.map(({ name }) => name))}${see}`];
 }
 
 /** `train.sh.3, .7, .12 and 40 more`: a name that differs from the one before behind the last dot only is cut to that. */

@@ -6,6 +6,7 @@ import { assertNever } from '../../lib/domain/errors.ts';
 import type {
   BatchResumed,
   JobEnded,
+  JobNeverFits,
   JobSkipped,
   JobStarted,
   MachineQueried,
@@ -42,6 +43,7 @@ export function textReport(options: TextReportOptions): (event: SchedulerEvent) 
   const queried: MachineQueried[] = [];
   const saidAtQuery = new Set<string>();
   const haveTrees = new Set<MachineName>();
+  let isRunning = false;
   const triedAgain = new Set<MachineName>();
   const summary = summaryReport({ stderr, results });
   const line = (text: string): unknown => stdout.write(`${text}\n`);
@@ -60,6 +62,7 @@ export function textReport(options: TextReportOptions): (event: SchedulerEvent) 
         if (verbose) note(snapshotText(event));
         return;
       case 'batch:started':
+        isRunning = true;
         if (queried.length === 0) return; // all lines have their results: no machine was asked
         line(`machine limits:  ${limitsText(queried)}`);
         line(`machine gpu choices: ${gpuChoicesText(queried)}`);
@@ -84,7 +87,8 @@ export function textReport(options: TextReportOptions): (event: SchedulerEvent) 
         note(`warning: line ${event.line} (${visibleText(event.name)}): ${visibleText(event.message)}`);
         return;
       case 'job:never-fits':
-        return; // the error that refuses the batch says it, with what is short on each machine
+        if (isRunning) note(neverFitsText(event)); // before that, the error that refuses the batch says it
+        return;
       case 'machine:warned': {
         const text = machineWarningText(event.machine, event.message);
         if (!saidAtQuery.has(text)) note(text); // a snapshot's warning may also come as an event of its own
@@ -107,7 +111,9 @@ export function textReport(options: TextReportOptions): (event: SchedulerEvent) 
         );
         return;
       case 'machine:away':
-        note(`${visibleText(event.machine)}: connection lost, its jobs run on: ${visibleText(event.reason)}`);
+        note(
+          `${visibleText(event.machine)}: connection lost, its jobs may run on: ${visibleText(event.reason)}`,
+        );
         return;
       case 'machine:back':
         triedAgain.delete(event.machine);
@@ -180,6 +186,13 @@ function stillRunningText({ name, command, machine, startedAt, at }: JobStarted)
 const MACHINES_NAMED = 3;
 
 /** What is gone on with; undefined when there is nothing but new jobs. */
+function neverFitsText({ name, line, shortfalls }: JobNeverFits): string {
+  const reasons = shortfalls.map(
+    (one) => `${one.machine}: ${one.shortfalls.map(({ message }) => message).join('; ')}`,
+  );
+  return `line ${line} (${visibleText(name)}) can never run on the machines that are left: ${visibleText(reasons.join(' | '))}`;
+}
+
 function resumedText(
   { running, ended, awaited, fresh, orphaned }: BatchResumed,
   outOfReach: readonly MachineName[],
@@ -193,7 +206,7 @@ function resumedText(
     { count: running, one: 'still runs', many: 'still run' },
     { count: ended, one: 'has ended meanwhile', many: 'have ended meanwhile' },
     { count: awaited, one: `waits for ${where}`, many: `wait for ${where}` },
-    { count: fresh, one: 'is started now', many: 'are started now' },
+    { count: fresh, one: 'is left to start', many: 'are left to start' },
     { count: orphaned, one: 'orphaned (see --orphans)', many: 'orphaned (see --orphans)' },
   ].filter(({ count }) => count > 0);
   return parts

@@ -275,10 +275,14 @@ export class MachinePool implements ExecutionBackend {
   }
 
   #tellReturned(name: MachineName): void {
-    for (const one of this.#givenUp.filter(({ machine }) => machine === name)) {
-      this.#givenUp.splice(this.#givenUp.indexOf(one), 1);
-      this.#listener.onReturned?.(one.job, one.attempt, name);
-    }
+    for (const { job, attempt } of this.takeGivenUp(name)) this.#listener.onReturned?.(job, attempt, name);
+  }
+
+  /** What was given up of a machine that is reached now. Told once. */
+  takeGivenUp(name: MachineName): readonly FollowedRun[] {
+    const there = this.#givenUp.filter(({ machine }) => machine === name);
+    for (const one of there) this.#givenUp.splice(this.#givenUp.indexOf(one), 1);
+    return there;
   }
 
   /** Lets go of the machines. Resolves to whether nothing of ours is left on any that was named. */

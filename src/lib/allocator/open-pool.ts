@@ -41,7 +41,7 @@ export interface OpenPoolOptions extends ConnectOptions {
   readonly onGiven?: (
     job: Job,
     attempt: Attempt,
-    place: { readonly machine: MachineName; readonly machineKey: string },
+    place: { readonly machine: MachineName; readonly machineKey: string; readonly runs: string },
   ) => void;
   /** A machine has joined that had not answered at first. It gets jobs once this has settled. */
   readonly onLateJoin?: (machine: PoolMachine) => Promise<void>;
@@ -344,8 +344,8 @@ function poolMachine({ entry, snapshot: measured, link }: Reached, options: Open
   if (runner === undefined || link === undefined) return { name, snapshot, resources };
   const ours = new MachineRunner(link, {
     ...runner,
-    beforeStart: (job, attempt) =>
-      onGiven?.(job, attempt, { machine: name, machineKey: machineKey(snapshot.identity) }),
+    beforeStart: (job, attempt, runs) =>
+      onGiven?.(job, attempt, { machine: name, machineKey: machineKey(snapshot.identity), runs }),
     events,
     startSpacingMs,
     setup,

@@ -8,19 +8,20 @@ import { watchAbsences } from '../allocator/absence.ts';
 import { MachinePool, type PoolMachine } from '../allocator/machine-pool.ts';
 import { type LateJoinOptions, type OpenPoolOptions, openPool } from '../allocator/open-pool.ts';
 import type { Placement } from '../allocator/virtual-resources.ts';
-import { SchedulerError, UsageError } from '../domain/errors.ts';
+import { RemoteError, SchedulerError, UsageError } from '../domain/errors.ts';
 import type { SchedulerEvent } from '../domain/events.ts';
 import { isSuccess, type Job, type JobOutcome } from '../domain/job.ts';
 import type { MachineName } from '../domain/machine.ts';
-import type { Reservation } from '../domain/ports.ts';
+import type { Reservation, RunningAttempt } from '../domain/ports.ts';
 import { Engine } from '../engine/engine.ts';
 import { notesText } from '../files/source-notes.ts';
 import { SourceTrees } from '../files/source-trees.ts';
 import type { FoundMachines } from '../machine/find-machines.ts';
 import { noteLeftovers } from '../runner/end-leftovers.ts';
-import { jobFolder } from '../runner/job-folder.ts';
+import { jobFolder, machineKey } from '../runner/job-folder.ts';
 import type { RunnerOptions } from '../runner/machine-runner.ts';
-import { type BatchRecord, takeBatch } from '../stores/batch-record.ts';
+import { type BatchRecord, type RememberedRequest, takeBatch } from '../stores/batch-record.ts';
+import { historyOf } from '../stores/journal.ts';
 import { MemoryStore } from '../stores/memory.ts';
 import {
   type OpenedResults,
@@ -45,8 +46,8 @@ export interface BatchOptions extends SurvivalOptions {
   /** The batch file as the user named it. */
   readonly file: string;
   readonly machines: FoundMachines;
-  /** What was named as machines: a later question about the batch need not name them again. */
-  readonly machineNames?: readonly string[];
+  /** How the machines were named: a later question about the batch need not name them again. */
+  readonly asked?: Pick<RememberedRequest, 'machines' | 'sshConfig'>;
   /** What a line gets that does not say otherwise. */
   readonly defaults: JobDefaults;
   /** Results folder. @default 'job_results' */
@@ -54,6 +55,8 @@ export interface BatchOptions extends SurvivalOptions {
   /** Folder that relative paths start from. @default the working directory */
   readonly cwd?: string;
   readonly placement?: Placement;
+  /** Only follow or end what earlier runs started: neither files nor requests matter then. @default false */
+  readonly startsNothing?: boolean;
   /** Only plan: query the machines and start nothing. @default false */
   readonly dryRun?: boolean;
   /** Hears of things a person should know before anything starts. One line each. */
@@ -108,6 +111,8 @@ export class BatchRun implements AsyncDisposable {
   readonly #earlier: EarlierAttempts;
   #isStopped = false;
   #isConnected = false;
+  /** No machine could be reached, and there was nothing to start. */
+  #isOutOfReach = false;
   #hasBegun = false;
   /** Why the batch cannot go on here. */
   #problem: Error | undefined;
@@ -123,18 +128,18 @@ export class BatchRun implements AsyncDisposable {
    */
   static async open(options: BatchOptions): Promise<BatchRun> {
     const { file, defaults, cwd = process.cwd(), results = 'job_results' } = options;
-    const { onWarning, dryRun = false, rerunFailed = false, machineNames } = options;
+    const { onWarning, dryRun = false, rerunFailed = false, asked, startsNothing = false } = options;
     const { lines, warnings } = await readBatchFile({ path: file, defaults });
     const jobs = lines.map(({ job }) => job);
     const notes = [...warnings, ...(await checkShellSyntax(jobs, { path: file }))];
     for (const note of notes) onWarning?.(lineNoteText(note, file));
     const folder = resolve(cwd, results);
-    const reading = { rerunFailed };
+    const reading = { rerunFailed, rerunCancelled: !startsNothing };
     if (dryRun)
       return new BatchRun(options, folder, lines, await readResultFolder(folder, jobs, reading), undefined);
     const record = takeBatch(folder, jobFolder(jobNameStem(file)));
     try {
-      if (machineNames !== undefined) record.remember({ machines: machineNames, file, cwd });
+      if (asked !== undefined) record.remember({ ...asked, file, cwd });
       const opened = await openResultFolder(folder, jobs, reading);
       for (const { id } of opened.setAside) {
         // What is left of the attempt that had that result must not be taken for a new one.
@@ -177,6 +182,7 @@ export class BatchRun implements AsyncDisposable {
     this.#pool = pool;
     this.#store = new MemoryStore(this.toRun, {
       ...(record === undefined ? {} : { journal: record.journal }),
+      onProblem: (error) => this.#leaveBecause(error),
       policy: {
         retries,
         oomGrow,
@@ -186,7 +192,19 @@ export class BatchRun implements AsyncDisposable {
           this.#problem === undefined && !keepGoingOnBadMachines && pool.canRunElsewhere(job),
       },
     });
-    this.#engine = new Engine(this.#store, pool);
+    this.#engine = new Engine(this.#store, pool, {
+      onNeverFits: ({ id, name, line, command, request }, { shortfalls }) =>
+        this.events.publish({
+          type: 'job:never-fits',
+          at: Date.now(),
+          job: id,
+          name,
+          line,
+          command,
+          request,
+          shortfalls,
+        }),
+    });
     this.#earlier = new EarlierAttempts({
       pool,
       store: this.#store,
@@ -195,15 +213,28 @@ export class BatchRun implements AsyncDisposable {
       toRun: this.toRun,
       givesUp: options.machineLostAfterMs !== undefined,
       histories: record?.journal.histories ?? new Map(),
+      onTakenBack: async (job, { number }, { name, snapshot, runner }) => {
+        const place = { machine: name, machineKey: machineKey(snapshot.identity) };
+        record?.journal.given(job, number, { ...place, runs: (await runner?.runsFolder()) ?? '' });
+      },
       warn: (message) => options.onWarning?.(message),
     });
+    if (record !== undefined)
+      this.events.on('job:started', ({ job, attempt: number }) => {
+        try {
+          record.journal.begun({ job, number });
+        } catch (error) {
+          this.#leaveBecause(error as Error);
+        }
+      });
   }
 
   /**
-   * Lists what goes forward and opens the machines, both at once. `startsNothing`: neither files nor requests matter then.
+   * Lists what goes forward and opens the machines, both at once.
    * @throws UsageError when a line can never run on any of them, with what is short on each.
    */
-  async connect({ startsNothing = false } = {}): Promise<void> {
+  async connect(): Promise<void> {
+    const { startsNothing = false } = this.#options;
     this.#isConnected = true;
     const { machines, dryRun = false, cwd = process.cwd() } = this.#options;
     const trees = new SourceTrees({ cwd, results: this.#results, machines: machines.machines });
@@ -212,14 +243,29 @@ export class BatchRun implements AsyncDisposable {
     const [listed, opened] = await Promise.allSettled([listing, opening]);
     if (listed.status === 'rejected') throw listed.reason;
     if (opened.status === 'rejected') {
+      if (startsNothing && opened.reason instanceof RemoteError) {
+        this.#isOutOfReach = true;
+        return;
+      }
       if (this.toRun.length > 0) throw opened.reason;
       const reason = (opened.reason as Error).message;
       this.#options.onWarning?.(`what an earlier run left on machines is not cleared up: ${reason}`);
       return;
     }
-    if (this.#record?.isNew === false) await this.#earlier.find();
-    for (const { name } of this.#pool.machines) this.#pool.setReady(name);
+    const late = this.#record?.isNew === false ? await this.#earlier.find() : [];
+    for (const machine of this.#pool.machines) {
+      if (!late.includes(machine)) {
+        this.#pool.setReady(machine.name);
+        continue;
+      }
+      this.#options.onWarning?.(`${machine.name} does not tell what is there: it gets jobs once it has`);
+      void this.#takeLate(machine).then(
+        () => this.#pool.setReady(machine.name),
+        () => {}, // it was let go of
+      );
+    }
     if (startsNothing) return;
+    if (!dryRun) this.#refuseMoved();
     for (const line of notesText(listed.value)) this.#options.onWarning?.(line);
     if (this.toRun.length > 0) {
       const tellings = [changedTreeText(this.skipped, this.toRun, trees), copiesText(this.toRun, trees)];
@@ -230,7 +276,8 @@ export class BatchRun implements AsyncDisposable {
     }
     if (!dryRun) {
       if (this.#impossible().length > 0) await opened.value.allTried; // a slow machine may be the one that can
-      this.#refuseImpossible();
+      // What earlier runs started is followed and brought home all the same; the others end as never-fits.
+      if (!this.#earlier.hasAny) this.#refuseImpossible();
     }
     const { request } = this.#options.defaults;
     const waiting = this.toRun.filter((job) => job.request === request).length;
@@ -252,6 +299,8 @@ export class BatchRun implements AsyncDisposable {
       timeoutMs: timeout?.type === 'fixed' ? timeout.ms : undefined,
       maxOutputBytes,
       ownsOutput: (attempt) => this.#earlier.ownsOutput(attempt),
+      hasBegun: (attempt) => this.#earlier.hasBegun(attempt),
+      isCurrent: (attempt) => this.#store.isCurrent(attempt),
       isLast: (attempt, outcome, machine) => this.#store.isLast(attempt, outcome, machine),
       onLocalProblem: (error) => this.#leaveBecause(error),
       ...limits,
@@ -320,10 +369,12 @@ export class BatchRun implements AsyncDisposable {
   async leave(): Promise<{ readonly started: number; readonly running: number; readonly waiting: number }> {
     this.#announce();
     const started = new Set<string>();
+    const begun = new Set<string>();
     const over = new Set<string>();
     let look: () => void = () => {};
     const stopHearing = this.events.subscribe((event) => {
-      if (event.type === 'job:started') started.add(event.job);
+      if (event.type === 'job:started' && event.isAdopted !== true) started.add(event.job);
+      if (event.type === 'job:started' && event.hasEnded !== true) begun.add(event.job);
       if (event.type === 'job:ended') over.add(event.job);
       look();
     });
@@ -331,7 +382,9 @@ export class BatchRun implements AsyncDisposable {
     const placed = [...this.#engine.running()].filter((one) => !this.#earlier.isAwaited(one.attempt.job));
     await new Promise<void>((resolve) => {
       look = () => {
-        if (placed.every(({ attempt: { job } }) => started.has(job) || over.has(job))) resolve();
+        const isDone = ({ attempt: { job }, machine }: RunningAttempt) =>
+          begun.has(job) || over.has(job) || !this.#pool.isUp(machine);
+        if (placed.every(isDone)) resolve();
       };
       look();
     });
@@ -345,6 +398,8 @@ export class BatchRun implements AsyncDisposable {
 
   /** Ends all that runs of this batch, and brings home what has ended. Starts nothing. Resolves as `cancelAll` does. */
   async cancelRunning(reason: string): Promise<readonly StrandedJob[]> {
+    this.#earlier.endAll();
+    if (this.#isOutOfReach) return this.#noteStranded(this.#earlier.all());
     this.stop();
     const running = this.run();
     const stranded = await this.cancelAll(reason);
@@ -396,7 +451,10 @@ export class BatchRun implements AsyncDisposable {
               `${failed} job${failed === 1 ? ' has' : 's have'} failed: ${when === 'soon' ? 'nothing more is started' : 'what runs is ended'} (--halt)`,
             );
             if (when === 'soon') this.stop();
-            else void this.cancelAll(`ended by --halt, after ${failed} failed`);
+            else
+              void this.cancelAll(`ended by --halt, after ${failed} failed`).catch((error: unknown) =>
+                this.#options.onWarning?.((error as Error).message),
+              );
           }),
         ),
       );
@@ -484,22 +542,19 @@ export class BatchRun implements AsyncDisposable {
    */
   async cancelAll(reason: string): Promise<readonly StrandedJob[]> {
     this.#isStopped = true;
-    if (!this.#hasBegun) return [];
+    await this.#begun; // what earlier runs left is not known before
     const engine = this.#engine;
     engine.cancelAll(reason);
     while (engine.runningCount > 0) {
       const stranded = this.#pool.stranded();
       if (stranded.length >= engine.runningCount) {
-        const jobs = stranded.map(({ machine, job, place }) => ({ machine, job: job.name, place }));
         try {
-          noteLeftovers(
-            this.#results,
-            jobs.map((one) => ({ ...one, batch: this.id })),
+          return this.#noteStranded(
+            stranded.map(({ machine, job, attempt }) => ({ machine, job, number: attempt.number })),
           );
         } finally {
           engine.leave(); // also where the note cannot be written (disk full): nothing else is left to wait for
         }
-        return jobs;
       }
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
@@ -509,6 +564,23 @@ export class BatchRun implements AsyncDisposable {
   /** Whether there is anything to do on the machines: jobs to run, or leftovers of a run that could not clear up. */
   get needsMachines(): boolean {
     return this.toRun.length > 0 || this.#record?.isUnclean === true;
+  }
+
+  /** Takes note of jobs that are to be ended at the next contact with their machines. */
+  #noteStranded(
+    jobs: readonly { readonly machine: MachineName; readonly job: Job; readonly number: number }[],
+  ): readonly StrandedJob[] {
+    const histories = this.#record?.journal.histories ?? new Map();
+    const notes = jobs.map(({ machine, job, number }) => {
+      const key = historyOf(histories, job)?.open?.machineKey;
+      const place = { folder: jobFolder(job.name), number };
+      return { machine, job: job.name, place, ...(key === undefined ? {} : { machineKey: key }) };
+    });
+    noteLeftovers(
+      this.#results,
+      notes.map((one) => ({ ...one, batch: this.id })),
+    );
+    return notes;
   }
 
   /** How many jobs run now. */
@@ -529,6 +601,19 @@ export class BatchRun implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  #refuseMoved(): void {
+    const moved = this.#earlier.moved();
+    const [first] = moved;
+    if (first === undefined) return;
+    const { job, found } = first;
+    const more = moved.length > 1 ? ` (and ${moved.length - 1} more)` : '';
+    const does = found.state === 'ended' ? 'has run' : 'may still run';
+    throw new UsageError(
+      `line ${job.line}${more}: its command ${does} as ${found.attempt.job} on ${found.machine}, from when it stood elsewhere in the file, and would run twice: ` +
+        'put the lines back in their places, new ones at the end; or end what runs with --cancel',
+    );
   }
 
   #impossible(): readonly Job[] {

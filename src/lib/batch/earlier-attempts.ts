@@ -17,6 +17,7 @@ import type { Engine } from '../engine/engine.ts';
 import { machineKey } from '../runner/job-folder.ts';
 import { historyOf, type JobHistory } from '../stores/journal.ts';
 import type { MemoryStore } from '../stores/memory.ts';
+import { withTimeLimit } from '../util/time-limit.ts';
 import { type AdoptedJob, type SortedAttempts, sortFound } from './found-attempts.ts';
 
 /** What the batch is made of. */
@@ -31,6 +32,8 @@ export interface EarlierAttemptsOptions {
   readonly histories: ReadonlyMap<JobId, JobHistory>;
   /** Whether machines that stay away are given up: then those that nobody named are, too. */
   readonly givesUp: boolean;
+  /** The attempt counts from now on, though a later one had been made. */
+  readonly onTakenBack: (job: Job, attempt: Attempt, machine: PoolMachine) => Promise<void>;
   readonly warn: (message: string) => void;
 }
 
@@ -43,6 +46,8 @@ export interface GoneOn {
   readonly awaited: number;
   readonly orphaned: number;
 }
+
+const FIND_WITHIN_MS = 10_000;
 
 const NOTHING: SortedAttempts = { toAdopt: [], noted: [], toDiscard: [], toEnd: [], strange: [] };
 
@@ -62,29 +67,81 @@ export class EarlierAttempts {
     this.#options = options;
   }
 
-  /** Looks at the machines that have joined. */
-  async find(): Promise<void> {
+  /**
+   * Looks at the machines that have joined. Returns those that do not answer this question in time (their disk hangs): they
+   * are to be treated as joining late.
+   */
+  async find(withinMs = FIND_WITHIN_MS): Promise<readonly PoolMachine[]> {
     const { pool, jobs, toRun, histories } = this.#options;
-    const sorted = sortFound(await pool.discover(), jobs, toRun, histories);
+    const late: PoolMachine[] = [];
+    const looks = pool.machines.map(async (machine) => {
+      const looking = Promise.all([machine.runner?.discover(), machine.runner?.runsFolder()]);
+      looking.catch(() => {}); // it may fail after the time limit, too
+      try {
+        const [found = [], runs = ''] = await withTimeLimit(looking, withinMs, () => new Error('too long'));
+        return [{ machine, found, runs }];
+      } catch {
+        late.push(machine);
+        return [];
+      }
+    });
+    const looked = (await Promise.all(looks)).flat();
+    const sorted = sortFound(
+      looked.flatMap(({ found }) => found),
+      jobs,
+      toRun,
+      histories,
+    );
     for (const found of sorted.toDiscard) pool.discard(found);
     for (const found of sorted.toEnd) pool.end(found);
     const known = new Set([...sorted.toAdopt.map(({ job }) => job.id)]);
     const unwanted = [...sorted.toDiscard, ...sorted.toEnd, ...sorted.strange];
     const settled = new Set(unwanted.map(({ attempt }) => key(attempt)));
     const toAdopt: AdoptedJob[] = [...sorted.toAdopt];
-    const byKey = new Map(pool.machines.map((machine) => [machineKey(machine.snapshot.identity), machine]));
+    const byKey = new Map(looked.map((one) => [machineKey(one.machine.snapshot.identity), one]));
+    const lateKeys = new Set(late.map(({ snapshot }) => machineKey(snapshot.identity)));
     for (const job of toRun) {
       const open = historyOf(histories, job)?.open;
       if (open === undefined || known.has(job.id)) continue;
       const attempt: Attempt = { job: job.id, number: open.number };
       if (settled.has(key(attempt))) continue;
-      const machine = byKey.get(open.machineKey);
-      if (machine !== undefined) toAdopt.push({ job, found: traceless(job, attempt, machine.name) });
-      else if (pool.isExpected(open.machine)) this.#toAwait.push([job, open]);
+      const there = byKey.get(open.machineKey);
+      if (there !== undefined && there.runs === open.runs)
+        toAdopt.push({ job, found: traceless(job, attempt, there.machine.name) });
+      else if (there === undefined && (pool.isExpected(open.machine) || lateKeys.has(open.machineKey)))
+        this.#toAwait.push([job, open]);
       else this.#absent.push([job, open]);
     }
     this.#sorted = { ...sorted, toAdopt };
+    return late;
   }
+
+  /**
+   * Jobs to run whose command an earlier run has under another name: their lines have moved, and would run twice. A
+   * command that several lines have tells nothing.
+   */
+  moved(): readonly { readonly job: Job; readonly found: FoundAttempt }[] {
+    const lines = new Map<string, Job[]>();
+    for (const job of this.#options.jobs) lines.set(job.command, [...(lines.get(job.command) ?? []), job]);
+    const left = new Set(this.#options.toRun.map(({ id }) => id));
+    return this.#sorted.strange.flatMap((found) => {
+      const [job, other] = lines.get(found.command) ?? [];
+      if (job === undefined || other !== undefined || !left.has(job.id) || this.isKnown(job.id)) return [];
+      return [{ job, found }];
+    });
+  }
+
+  /** Whether anything of earlier runs goes on. */
+  get hasAny(): boolean {
+    return this.#sorted.toAdopt.length + this.#toAwait.length > 0;
+  }
+
+  /** Has jobs on machines that were not named count, too, since all that runs is to be ended; and those of no line. */
+  endAll(): void {
+    this.#isEndingAll = true;
+    for (const found of this.#sorted.strange) this.#options.pool.end(found);
+  }
+  #isEndingAll = false;
 
   /** Whether an earlier attempt of the job may be somewhere. */
   isKnown(job: JobId): boolean {
@@ -111,6 +168,21 @@ export class EarlierAttempts {
     return histories.get(attempt.job)?.open?.number === attempt.number && !this.#returned.has(key(attempt));
   }
 
+  /** Whether this attempt's command was heard to begin. */
+  hasBegun(attempt: Attempt): boolean {
+    const open = this.#options.histories.get(attempt.job)?.open;
+    return open?.number === attempt.number && open.hasBegun;
+  }
+
+  /** All attempts that nobody has seen the end of, where no machine could be asked. */
+  all(): readonly { readonly machine: MachineName; readonly job: Job; readonly number: number }[] {
+    const { toRun, histories } = this.#options;
+    return toRun.flatMap((job) => {
+      const open = historyOf(histories, job)?.open;
+      return open === undefined ? [] : [{ machine: open.machine, job, number: open.number }];
+    });
+  }
+
   /** Has the engine follow what was found. */
   goOn(): GoneOn {
     const { store, pool, engine } = this.#options;
@@ -129,7 +201,7 @@ export class EarlierAttempts {
     return {
       running: toAdopt.length - ended,
       ended,
-      awaited: this.#awaited.size,
+      awaited: this.#toAwait.length,
       orphaned: strange.length,
     };
   }
@@ -140,12 +212,16 @@ export class EarlierAttempts {
     for (const [job, { machine }] of this.#absent)
       byMachine.set(machine, [...(byMachine.get(machine) ?? []), job]);
     for (const [machine, jobs] of byMachine)
-      this.#letGo(machine, jobs, 'is not among the machines of this run');
+      this.#letGo(
+        machine,
+        jobs,
+        'is not among the machines of this run, or has another account or folder now',
+      );
   }
 
   #letGo(machine: MachineName, jobs: readonly Job[], why: string): void {
     const { warn, engine, givesUp } = this.#options;
-    if (givesUp) return;
+    if (givesUp || this.#isEndingAll) return;
     const count = jobs.length === 1 ? '1 job' : `${jobs.length} jobs`;
     warn(
       `${count} of an earlier run may still run on ${machine}, which ${why}: name it to bring them home, ` +
@@ -168,7 +244,14 @@ export class EarlierAttempts {
   /** A machine has joined late: goes on with what is there. */
   async takeLate(machine: PoolMachine): Promise<void> {
     const { pool, store, jobs, toRun, histories, warn } = this.#options;
-    const found = (await machine.runner?.discover()) ?? [];
+    const all = (await machine.runner?.discover()) ?? [];
+    const givenUp = new Map(pool.takeGivenUp(machine.name).map((one) => [key(one.attempt), one]));
+    for (const { job } of givenUp.values()) this.#awaited.delete(job.id);
+    const found = all.filter(({ attempt }) => !givenUp.has(key(attempt)));
+    for (const one of all) {
+      const run = givenUp.get(key(one.attempt));
+      if (run !== undefined) await this.#takeBack(run.job, one);
+    }
     const open = toRun.filter(({ id }) => store.outcomeOf(id) === undefined);
     const { toAdopt, noted, toDiscard, toEnd, strange } = sortFound(found, jobs, open, histories);
     for (const attempt of noted) store.noteAttempt(attempt);
@@ -196,17 +279,14 @@ export class EarlierAttempts {
       }
     }
     if (replaced.length > 0) this.#letGo(machine.name, replaced, 'is another machine than it was then');
-    for (const { job, found: one } of best.values()) this.#takeBack(job, one);
+    for (const { job, found: one } of best.values()) await this.#takeBack(job, one);
   }
 
   /** A machine that was given up is back, and an attempt of ours may be on it. */
   takeReturned(job: Job, attempt: Attempt, machine: MachineName): void {
-    const { pool } = this.#options;
     void this.#lookFor(attempt, machine).then(
-      (found) => {
-        if (found === undefined) return;
-        if (found.state === 'unstarted' || found.state === 'cancelled') pool.discard(found);
-        else this.#takeBack(job, found);
+      async (found) => {
+        if (found !== undefined) await this.#takeBack(job, found);
       },
       () => {}, // away again: the next run of the batch finds it
     );
@@ -219,8 +299,15 @@ export class EarlierAttempts {
   }
 
   /** An attempt turned up after its job had gone on without it: it counts again, unless the job has a result. */
-  #takeBack(job: Job, found: FoundAttempt): void {
+  async #takeBack(job: Job, found: FoundAttempt): Promise<void> {
+    const { pool, store, onTakenBack } = this.#options;
+    if (found.state === 'unstarted' || found.state === 'cancelled') return pool.discard(found);
+    const outcome = store.outcomeOf(job.id);
+    const machine = pool.machines.find(({ name }) => name === found.machine);
+    if (machine === undefined || (outcome !== undefined && outcome.type !== 'lost')) return pool.end(found);
     this.#returned.add(key(found.attempt));
+    // Told first: a controller that dies now must find this one to be the job's.
+    await onTakenBack(job, found.attempt, machine);
     this.#adopt(job, found);
   }
 }

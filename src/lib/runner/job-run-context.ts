@@ -34,6 +34,10 @@ export interface JobRunContext {
   readonly killGraceMs: number;
   /** Hears of the attempt just before its machine does: from then on it may run there. */
   readonly beforeStart?: (() => void | Promise<void>) | undefined;
+  /** Whether this is the attempt that counts for its job: no other may publish, or write `.out` and `.err`. @default always */
+  readonly isCurrent?: ((attempt: Attempt) => boolean) | undefined;
+  /** Ends by its mark what runs of the attempt although its folder is gone. */
+  readonly endVanished: (place: AttemptPlace) => Promise<void>;
   /** The most that is kept of `.out`, and of `.err`. @default no limit */
   readonly maxOutputBytes: number | undefined;
   /**
@@ -65,6 +69,8 @@ export interface RunDetails {
 
 /** How a run begins. */
 export interface JobRunOptions {
+  /** An earlier controller has heard that the command began. @default false */
+  readonly hasBegun?: boolean;
   /** An earlier controller started the attempt. */
   readonly adopt: boolean;
   /** `.out` and `.err` here are this attempt's: what comes is appended to them. @default false: they start anew */

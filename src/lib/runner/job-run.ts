@@ -52,6 +52,8 @@ export class JobRun implements RunningAttempt {
   #abandonReason: string | undefined;
   /** What it was told by `expire`. */
   #expiredAfterMs: number | undefined;
+  #stopSending: (stopped: 'stopped') => void = () => {};
+  readonly #sendingStopped: Promise<'stopped'>;
   #isHandedOver = false;
   /** The outcome was told; whatever still goes on here has no effect. */
   #isOver = false;
@@ -85,6 +87,9 @@ export class JobRun implements RunningAttempt {
     this.started = new Promise((resolve) => {
       this.#markStarted = resolve;
     });
+    this.#sendingStopped = new Promise((resolve) => {
+      this.#stopSending = resolve;
+    });
     const gaveUp = new Promise<JobOutcome>((resolve) => {
       this.#settleGivenUp = resolve;
     });
@@ -98,6 +103,7 @@ export class JobRun implements RunningAttempt {
   cancel(reason: string): void {
     if (this.#isOver || this.#cancelReason !== undefined) return;
     this.#cancelReason = reason;
+    this.#stopSending('stopped');
     if (this.#isHandedOver) this.#context.link.cancel(this.#context.place, this.#context.killGraceMs);
   }
 
@@ -153,7 +159,11 @@ export class JobRun implements RunningAttempt {
           reason: 'its source tree vanishes there again and again',
         });
       case 'unsent':
-        return this.#over({ type: 'transfer-failed', reason: report.reason, ...faultIn(report.reason) });
+        return this.#over({
+          type: 'transfer-failed',
+          reason: report.reason,
+          ...(this.#problem === undefined ? faultIn(report.reason) : {}),
+        });
       case 'withdrawn':
         return this.#over({ type: 'cancelled', reason: report.reason });
       case 'refused':
@@ -163,8 +173,12 @@ export class JobRun implements RunningAttempt {
         });
       case 'unstarted': {
         this.#context.removeFolder(this.#context.place); // late calls of an older connection are refused there
-        const reason = 'the connection went before it was started';
-        return this.#over({ type: 'lost', reason, neverStarted: true });
+        if (this.#startedAt === undefined && this.#options.hasBegun !== true) {
+          const reason = 'the connection went before it was started';
+          return this.#over({ type: 'lost', reason, neverStarted: true });
+        }
+        await this.#context.endVanished(this.#context.place);
+        return this.#over({ type: 'lost', reason: 'its folder on the machine is gone' });
       }
       case 'lost': {
         this.#context.removeFolder(this.#context.place);
@@ -182,14 +196,15 @@ export class JobRun implements RunningAttempt {
   /** Starts the job when its tree is there, and hears how it ends. */
   async #sendAndStart(): Promise<AttemptReport | NotStarted> {
     for (let tries = 1; ; tries++) {
-      let there: TreeThere;
+      let there: TreeThere | 'stopped';
       try {
-        there = await this.#context.bringTree();
+        // A send that others wait for, too, goes on; this job need not wait for its end.
+        there = await Promise.race([this.#context.bringTree(), this.#sendingStopped]);
       } catch (error) {
         return { type: 'unsent', reason: (error as Error).message };
       }
+      if (there === 'stopped' || this.#isUnwanted) return this.#withdrawn();
       this.#sentBytes += there.sentBytes;
-      if (this.#isUnwanted) return this.#withdrawn();
       try {
         this.#output.open();
         if (tries === 1) await this.#context.beforeStart?.();
@@ -203,6 +218,10 @@ export class JobRun implements RunningAttempt {
       if (report.type !== 'lacks' || tries === SEND_TRIES) return report;
       this.#context.forgetPart(report.part);
     }
+  }
+
+  get #isCurrent(): boolean {
+    return this.#context.isCurrent?.(this.attempt) ?? true;
   }
 
   get #isUnwanted(): boolean {
@@ -232,7 +251,7 @@ export class JobRun implements RunningAttempt {
   }
 
   #onStarted(startedAt: number, hasEnded = false): void {
-    if (this.#startedAt !== undefined || this.#abandonReason !== undefined) return;
+    if (this.#startedAt !== undefined || this.#abandonReason !== undefined || !this.#isCurrent) return;
     const { events, gpus, cudaVisibleDevices } = this.#context;
     const { adopt, resumeOutput = false } = this.#options;
     this.#startedAt = startedAt;
@@ -279,7 +298,8 @@ export class JobRun implements RunningAttempt {
           }),
         );
       }
-      if (this.#isOver || this.#abandonReason !== undefined) return this.#abandoned(report.type);
+      if (this.#isOver || this.#abandonReason !== undefined || !this.#isCurrent)
+        return this.#abandoned(report.type);
       // From here to the end of publishing nothing waits, so nothing comes in between.
       outcome = this.#outcomeOf(report);
       const isLast = this.#isLast(outcome);
@@ -371,9 +391,9 @@ export class JobRun implements RunningAttempt {
     if (this.#isOver) return outcome;
     this.#isOver = true;
     if (this.#context.link.isClosed) return outcome; // the batch was left: the next run tells how it ended
+    if (this.#abandonReason !== undefined) return outcome; // what is told is the attempt that counts
     // A result that could not be put beside is not followed by another attempt either.
-    const willRetry =
-      this.#abandonReason !== undefined || (this.#answer === undefined && !this.#isLast(outcome));
+    const willRetry = this.#answer === undefined && !this.#isLast(outcome);
     this.#context.events.publish(this.#endedEvent(outcome, { report, returnedBytes: 0, willRetry }));
     return outcome;
   }

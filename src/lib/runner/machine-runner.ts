@@ -12,6 +12,7 @@ import type { EventStream } from '../util/event-stream.ts';
 import type { FolderSync } from '../util/folder-sync.ts';
 import { withTimeLimit } from '../util/time-limit.ts';
 import { discoverAttempts } from './discover.ts';
+import { endVanishedScript } from './end-vanished.ts';
 import { jobFolder } from './job-folder.ts';
 import { FolderRemover, JobRun, jobScript } from './job-run.ts';
 import type { MachineLink } from './machine-link.ts';
@@ -47,9 +48,13 @@ export interface RunnerOptions {
   /** The most that is kept of a job's `.out`, and of its `.err`. @default no limit */
   readonly maxOutputBytes?: number | undefined;
   /** Hears of each attempt just before its machine does. */
-  readonly beforeStart?: ((job: Job, attempt: Attempt) => void) | undefined;
+  readonly beforeStart?: ((job: Job, attempt: Attempt, runs: string) => void) | undefined;
   /** Whether `.out` and `.err` in the results folder are an adopted attempt's own. @default they are not */
   readonly ownsOutput?: ((attempt: Attempt) => boolean) | undefined;
+  /** Whether an adopted attempt's command is known to have begun. @default it is not */
+  readonly hasBegun?: ((attempt: Attempt) => boolean) | undefined;
+  /** Whether this is the attempt that counts for its job. @default it is */
+  readonly isCurrent?: ((attempt: Attempt) => boolean) | undefined;
   /** Whether an attempt that ended so is its job's last. @default it is */
   readonly isLast?: ((attempt: Attempt, outcome: JobOutcome, machine: MachineName) => boolean) | undefined;
   /** Results cannot be kept on this computer; what is not home stays on its machine. */
@@ -116,6 +121,11 @@ export class MachineRunner {
   async adopt(job: Job, found: FoundAttempt, allocation: Allocation): Promise<JobRun> {
     const { copyBackwards = job.copyBackwards } = found;
     return await this.#run({ ...job, copyBackwards }, found.attempt, allocation, found);
+  }
+
+  /** The batch's folder there. */
+  async runsFolder(): Promise<string> {
+    return (await this.#link.session()).folders.runs;
   }
 
   /** Finds what an earlier controller of the same batch left on this machine. */
@@ -242,6 +252,7 @@ export class MachineRunner {
     const { batch, resultsFolder, events, env = {}, setup, onOutput, now = Date.now, treeOf } = this.#options;
     const { killGraceMs = KILL_GRACE_MS, timeoutMs, maxOutputBytes, beforeStart } = this.#options;
     const { ownsOutput = () => false, isLast = () => true, onLocalProblem = () => {} } = this.#options;
+    const { hasBegun = () => false, isCurrent } = this.#options;
     // What an earlier controller started works in the tree of then.
     const tree = found === undefined ? await treeOf(job) : { ...NO_TREE, id: found.tree };
     const reader = await this.#reader;
@@ -297,13 +308,26 @@ export class MachineRunner {
         gpus: job.request.gpus > 0 ? allocation.gpus : [],
         killGraceMs,
         maxOutputBytes,
-        beforeStart: () => beforeStart?.(job, attempt),
+        beforeStart: async () => {
+          const { folders } = await this.#link.session();
+          beforeStart?.(job, attempt, folders.runs);
+        },
+        isCurrent,
+        endVanished: (gone) =>
+          this.#link.retrying(async (session) => {
+            const files = await session.files();
+            await files.run(endVanishedScript(batch.id, gone, killGraceMs));
+          }),
         isFinal: isLast,
         onLocalProblem,
         removeFolder: (place) => this.#remover.add(place),
         now,
       },
-      { adopt: found !== undefined, resumeOutput: found !== undefined && ownsOutput(attempt) },
+      {
+        adopt: found !== undefined,
+        resumeOutput: found !== undefined && ownsOutput(attempt),
+        hasBegun: found !== undefined && hasBegun(attempt),
+      },
     );
   }
 

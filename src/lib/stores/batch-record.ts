@@ -6,18 +6,22 @@
 import { randomBytes } from 'node:crypto';
 import {
   accessSync,
+  closeSync,
   constants,
   existsSync,
+  fsyncSync,
   linkSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { hostname } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { UsageError } from '../domain/errors.ts';
 import type { JobId } from '../domain/job.ts';
 import { type JobHistory, Journal, readJournal } from './journal.ts';
@@ -56,9 +60,15 @@ export function takeBatch(resultsFolder: string, key: string): BatchRecord {
   try {
     const path = join(folder, `${key}.id`);
     const known = readId(path);
+    const journalPath = join(folder, `${key}.journal`);
+    // A new id would have everything run again beside what runs under the old one.
+    if (known === undefined && (existsSync(path) || existsSync(journalPath)))
+      throw new UsageError(
+        `${path} does not hold the id of this batch, which its machines keep its jobs under: restore it, or remove ${folder}/${key}.* to begin anew (execute_batch --orphans finds what runs)`,
+      );
     const id = known ?? randomBytes(6).toString('hex');
-    if (known === undefined) writeFileSync(path, `${id}\n`);
-    const journal = new Journal(join(folder, `${key}.journal`));
+    if (known === undefined) writeForGood(path, `${id}\n`);
+    const journal = new Journal(journalPath);
     const unclean = join(folder, `${key}.unclean`);
     return {
       id,
@@ -82,6 +92,18 @@ export function takeBatch(resultsFolder: string, key: string): BatchRecord {
   }
 }
 
+/** Writes a file that is there whole or not at all, also after a power cut. */
+function writeForGood(path: string, text: string): void {
+  const fd = openSync(`${path}.new`, 'w');
+  try {
+    writeSync(fd, text);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+  renameSync(`${path}.new`, path);
+}
+
 function asUsageError(error: unknown, folder: string): unknown {
   if (error instanceof UsageError) return error;
   return new UsageError(`cannot use the results folder ${folder}: ${(error as Error).message}`);
@@ -94,6 +116,8 @@ export interface RememberedRequest {
   /** The batch file as it was named, from the folder `cwd`. */
   readonly file: string;
   readonly cwd: string;
+  /** The ssh configuration that was named, absolute. */
+  readonly sshConfig?: string;
 }
 
 /** What is known of a batch without taking it. */
@@ -115,31 +139,44 @@ export function lookUpBatch(resultsFolder: string, key: string): KnownBatch | un
   return { id, journal, controller: { host: holder.host, pid: holder.pid } };
 }
 
-/** The ids of all batches that keep their results in this folder, with their keys. */
-export function knownBatches(resultsFolder: string): ReadonlyMap<string, string> {
+/**
+ * The ids of all batches that keep their results in this folder, with their keys. Undefined when that cannot be told: the
+ * folder may lie on a disk that is not mounted now, or an id cannot be read. A folder that was deleted has none.
+ */
+export function knownBatches(resultsFolder: string): ReadonlyMap<string, string> | undefined {
   const folder = join(resultsFolder, FOLDER);
-  let entries: string[];
   try {
-    entries = readdirSync(folder);
+    const known = new Map<string, string>();
+    for (const entry of readdirSync(folder).filter((name) => name.endsWith('.id'))) {
+      const id = readId(join(folder, entry));
+      if (id === undefined) return undefined;
+      known.set(id, entry.slice(0, -'.id'.length));
+    }
+    return known;
   } catch {
-    return new Map();
+    return isDeleted(resultsFolder) ? new Map() : undefined;
   }
-  return new Map(
-    entries.flatMap((entry) => {
-      const id = entry.endsWith('.id') ? readId(join(folder, entry)) : undefined;
-      return id === undefined ? [] : [[id, entry.slice(0, -'.id'.length)] as const];
-    }),
-  );
+}
+
+/** An empty folder around it proves nothing: that is what a disk leaves that is not mounted. */
+function isDeleted(path: string): boolean {
+  try {
+    const around = readdirSync(dirname(path));
+    return around.length > 0 && !around.includes(basename(path));
+  } catch {
+    return false;
+  }
 }
 
 /** How the last run of a batch was asked for; undefined when that is not known. */
 export function rememberedRequest(resultsFolder: string, key: string): RememberedRequest | undefined {
   try {
-    const { machines, file, cwd } = JSON.parse(
+    const { machines, file, cwd, sshConfig } = JSON.parse(
       readFileSync(join(resultsFolder, FOLDER, `${key}.asked`), 'utf8'),
     ) as { readonly [name: string]: unknown };
     if (!Array.isArray(machines) || !machines.every((name) => typeof name === 'string')) return undefined;
-    return typeof file === 'string' && typeof cwd === 'string' ? { machines, file, cwd } : undefined;
+    if (typeof file !== 'string' || typeof cwd !== 'string') return undefined;
+    return { machines, file, cwd, ...(typeof sshConfig === 'string' ? { sshConfig } : {}) };
   } catch {
     return undefined;
   }

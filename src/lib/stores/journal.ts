@@ -8,7 +8,7 @@
  */
 
 import { createHash } from 'node:crypto';
-import { closeSync, fdatasync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, fdatasync, fstatSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { type Attempt, type Job, type JobId, jobId } from '../domain/job.ts';
 import { type MachineName, machineName } from '../domain/machine.ts';
 
@@ -17,6 +17,8 @@ export interface JournalPlace {
   readonly machine: MachineName;
   /** Who that machine is, whatever it is called: see `machineKey`. */
   readonly machineKey: string;
+  /** The batch's folder there: in another one (another account, home or `remote_dir`) nothing can be told of it. */
+  readonly runs: string;
 }
 
 /** Why a job waits again after an attempt. `fault`: its machine lacked something. */
@@ -29,7 +31,7 @@ export interface JobHistory {
   /** Hash of the command that was tried last: a line that was changed since begins anew. Undefined before the first try. */
   readonly commandHash: string | undefined;
   /** The attempt that nobody has seen the end of. */
-  readonly open?: { readonly number: number } & JournalPlace;
+  readonly open?: { readonly number: number; readonly hasBegun: boolean } & JournalPlace;
   /** Attempts up to this number belong to a time when the job was over. */
   readonly overUpTo: number;
   /** Attempts that have failed and were not the last. */
@@ -55,8 +57,10 @@ type Entry =
       readonly number: number;
       readonly machine: string;
       readonly key: string;
+      readonly runs: string;
       readonly command: string;
     }
+  | { readonly type: 'begun'; readonly job: string; readonly number: number }
   | {
       readonly type: 'again';
       readonly job: string;
@@ -90,9 +94,14 @@ export class Journal {
   }
 
   /** This attempt is about to be given to a machine: from now on it may run there. */
-  given(job: Pick<Job, 'id' | 'command'>, number: number, { machine, machineKey }: JournalPlace): void {
+  given(job: Pick<Job, 'id' | 'command'>, number: number, { machine, machineKey, runs }: JournalPlace): void {
     const command = commandHash(job.command);
-    this.#write({ type: 'given', job: job.id, number, machine, key: machineKey, command });
+    this.#write({ type: 'given', job: job.id, number, machine, key: machineKey, runs, command });
+  }
+
+  /** Its command was heard to begin. */
+  begun({ job, number }: Attempt): void {
+    this.#write({ type: 'begun', job, number });
   }
 
   /** This attempt is over, and its job waits again. */
@@ -126,13 +135,24 @@ export class Journal {
 
   #write(entry: Entry): void {
     if (this.#isClosed) return; // the batch was left: its machines tell the rest
-    writeSync(this.#fd, `${JSON.stringify(entry)}\n`);
+    writeWhole(this.#fd, Buffer.from(`${JSON.stringify(entry)}\n`));
     const job = jobId(entry.job);
     this.#histories.set(job, after(this.#histories.get(job) ?? NOTHING, entry));
     this.#syncing ??= setTimeout(() => {
       this.#syncing = undefined;
       if (!this.#isClosed) fdatasync(this.#fd, () => {}); // a file system that cannot has nothing better to offer
     }, SYNC_AFTER_MS).unref();
+  }
+}
+
+/** Writes all of a line, or nothing of it: on a full disk a part would spoil the next one. */
+function writeWhole(fd: number, line: Buffer): void {
+  const { size } = fstatSync(fd);
+  try {
+    for (let at = 0; at < line.length; ) at += writeSync(fd, line, at);
+  } catch (error) {
+    ftruncateSync(fd, size);
+    throw error;
   }
 }
 
@@ -202,7 +222,13 @@ function after(before: JobHistory, entry: Entry): JobHistory {
         ...rest,
         highest,
         commandHash: entry.command,
-        open: { number: entry.number, machine: machineName(entry.machine), machineKey: entry.key },
+        open: {
+          number: entry.number,
+          machine: machineName(entry.machine),
+          machineKey: entry.key,
+          runs: entry.runs,
+          hasBegun: false,
+        },
       };
     case 'over':
       return {
@@ -211,6 +237,8 @@ function after(before: JobHistory, entry: Entry): JobHistory {
         highest,
         overUpTo: Math.max(history.overUpTo, entry.number),
       };
+    case 'begun':
+      return { ...history, ...(open?.number === entry.number ? { open: { ...open, hasBegun: true } } : {}) };
     case 'torn':
       return { ...history, overUpTo: 0 };
     case 'again': {
@@ -241,10 +269,10 @@ function parseEntry(line: string): Entry | undefined {
     const entry = JSON.parse(line) as Partial<Record<string, unknown>> | null;
     if (typeof entry?.job !== 'string' || !Number.isSafeInteger(entry.number)) return undefined;
     if (entry.type === 'given')
-      return [entry.machine, entry.key, entry.command].every((field) => typeof field === 'string')
+      return [entry.machine, entry.key, entry.runs, entry.command].every((field) => typeof field === 'string')
         ? (entry as Entry)
         : undefined;
-    return ['again', 'over', 'torn'].includes(String(entry.type)) ? (entry as Entry) : undefined;
+    return ['again', 'begun', 'over', 'torn'].includes(String(entry.type)) ? (entry as Entry) : undefined;
   } catch {
     return undefined;
   }

@@ -27,21 +27,26 @@ export interface MemoryStoreOptions {
   /** @default only losses are made good */
   readonly policy?: RetryPolicy;
   readonly journal?: Journal;
+  /** The journal cannot be written (disk full). What it lacks, the machines tell. */
+  readonly onProblem?: (error: Error) => void;
 }
 
 /** Remembers jobs for as long as the process lives. */
 export class MemoryStore implements JobStore {
   readonly #policy: RetryPolicy;
   readonly #journal: Journal | undefined;
+  readonly #onProblem: (error: Error) => void;
   readonly #jobs = new Map<JobId, Remembered>();
   /** Waiting jobs in order: a Map keeps the order of insertion and removes in O(1). */
   readonly #waiting = new Map<JobId, Job>();
   readonly #kinds = new Map<string, number>();
   readonly #listeners = new Set<() => void>();
 
-  constructor(jobs: readonly Job[] = [], { policy = LOSSES_ONLY, journal }: MemoryStoreOptions = {}) {
+  constructor(jobs: readonly Job[] = [], options: MemoryStoreOptions = {}) {
+    const { policy = LOSSES_ONLY, journal, onProblem = () => {} } = options;
     this.#policy = policy;
     this.#journal = journal;
+    this.#onProblem = onProblem;
     for (const job of jobs) this.add(job, journal && historyOf(journal.histories, job));
   }
 
@@ -90,16 +95,23 @@ export class MemoryStore implements JobStore {
 
   /**
    * This attempt, which was made before, goes on and counts from now on: its job does not wait any more, and what
-   * becomes of another attempt does not matter. False when the job is over.
+   * becomes of another attempt does not matter. False when the job is over, unless it was given up as lost.
    */
   resume(attempt: Attempt): boolean {
     const remembered = this.#jobs.get(attempt.job);
-    if (remembered === undefined || remembered.outcome !== undefined) return false;
+    if (remembered === undefined) return false;
+    if (remembered.outcome !== undefined && remembered.outcome.type !== 'lost') return false;
+    remembered.outcome = undefined;
     this.#take(attempt.job);
     this.noteAttempt(attempt);
     remembered.current = attempt.number;
     remembered.decision = undefined;
     return true;
+  }
+
+  /** Whether this is the attempt that counts. */
+  isCurrent({ job, number }: Attempt): boolean {
+    return this.#jobs.get(job)?.current === number;
   }
 
   /** A job as it is tried now or next. */
@@ -155,15 +167,24 @@ export class MemoryStore implements JobStore {
     if (decision.type === 'over') {
       remembered.outcome = outcome;
       // What has ended and could not be brought home is still on its machine: the next controller looks there.
-      if (outcome.type !== 'transfer-failed' || outcome.exitCode === undefined) this.#journal?.over(attempt);
+      if (outcome.type !== 'transfer-failed' || outcome.exitCode === undefined)
+        this.#note((journal) => journal.over(attempt));
       return;
     }
     const { reason, next, grown } = decision;
     if (reason === 'lost') remembered.losses += 1;
     if (reason === 'failed') remembered.failures += 1;
     remembered.job = next;
-    this.#journal?.again(attempt, reason, machine, grown);
+    this.#note((journal) => journal.again(attempt, reason, machine, grown));
     this.#enqueue(next);
+  }
+
+  #note(write: (journal: Journal) => void): void {
+    try {
+      if (this.#journal !== undefined) write(this.#journal);
+    } catch (error) {
+      this.#onProblem(error as Error);
+    }
   }
 
   onPending(listener: () => void): () => void {

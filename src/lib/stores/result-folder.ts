@@ -64,6 +64,11 @@ export async function openResultFolder(
     }
   }
   for (const { name } of [...opened.setAside, ...opened.torn]) await setAside(folder, name);
+  const present = new Set(await readdir(folder));
+  for (const { name } of opened.toRun) {
+    const number = halfAside(name, present);
+    if (number !== undefined) await setAside(folder, name, number);
+  }
   return opened;
 }
 
@@ -71,13 +76,15 @@ export async function openResultFolder(
 export interface ReadResultsOptions {
   /** Lines whose result is a failure are run again. @default false */
   readonly rerunFailed?: boolean;
+  /** So are lines that were cancelled. @default true */
+  readonly rerunCancelled?: boolean;
 }
 
 /** What `openResultFolder` tells, without making or changing anything. */
 export async function readResultFolder(
   folder: string,
   jobs: readonly Job[],
-  { rerunFailed = false }: ReadResultsOptions = {},
+  { rerunFailed = false, rerunCancelled = true }: ReadResultsOptions = {},
 ): Promise<OpenedResults> {
   const present = new Set(await readdir(folder).catch((): string[] => []));
   const manifests = new Map<string, string>();
@@ -96,10 +103,12 @@ export async function readResultFolder(
       if (state === 'torn') {
         toRun.push(job);
         torn.push(job);
-      } else if (state === 'cancelled' || (rerunFailed && state === 'bad')) {
+      } else if ((rerunCancelled && state === 'cancelled') || (rerunFailed && state === 'bad')) {
         toRun.push(job);
         again.push(job);
       } else skipped.push({ job, reason: 'finished-result', isGood: state === 'good', ...tree });
+    } else if (halfAside(job.name, present) !== undefined) {
+      toRun.push(job);
     } else if (present.has(job.name)) {
       skipped.push({ job, reason: 'result-without-manifest', isGood: false });
     } else {
@@ -126,10 +135,25 @@ async function remainsOf(folder: string, jobs: readonly Job[]): Promise<Remains[
   });
 }
 
-/** Renames a job's result to the first free `NAME.attempt-N`; the manifest goes first, so that the rest is no result. */
-async function setAside(folder: string, name: string): Promise<void> {
+/**
+ * Under which number a result was being set aside when a crash came in between: its manifest has the new name, its folder
+ * still the old one.
+ */
+function halfAside(name: string, present: ReadonlySet<string>): number | undefined {
+  if (!present.has(name) || present.has(`${name}.json`)) return undefined;
   let number = 1;
-  while (ENDINGS.some((ending) => existsSync(join(folder, `${name}.attempt-${number}${ending}`))))
+  while (present.has(`${name}.attempt-${number + 1}.json`)) number += 1;
+  const aside = `${name}.attempt-${number}`;
+  return present.has(`${aside}.json`) && !present.has(aside) ? number : undefined;
+}
+
+/** Renames a job's result to the first free `NAME.attempt-N`; the manifest goes first, so that the rest is no result. */
+async function setAside(folder: string, name: string, begun?: number): Promise<void> {
+  let number = begun ?? 1;
+  while (
+    begun === undefined &&
+    ENDINGS.some((ending) => existsSync(join(folder, `${name}.attempt-${number}${ending}`)))
+  )
     number += 1;
   for (const ending of ENDINGS) {
     const from = join(folder, `${name}${ending}`);

@@ -172,7 +172,7 @@ describe('the notes on stderr', () => {
         'warning: gpubox: KillUserProcesses is on',
         'gpubox is left out: no answer within 10 s',
         'gpubox is left out: no answer (tried again until the batch ends)',
-        'gpubox: connection lost, its jobs run on: keepalive time-out',
+        'gpubox: connection lost, its jobs may run on: keepalive time-out',
         'gpubox: GPU 1 still holds 3000 MiB 10.0s after its job ended',
         'gpubox: source tree of 12 files (3.3 MiB) is there: 1 file (1.1 MiB) sent, 2.2 MiB were there',
         'gpubox: source tree of 2 files (1.9 MiB) is there: 2 files (1.9 MiB) sent',
@@ -221,10 +221,10 @@ describe('the notes on stderr', () => {
     expect(
       said([lost('lab3'), { ...resumed, running: 3, ended: 5, awaited: 2, fresh: 90, orphaned: 1 }]),
     ).toBe(
-      'execute_batch: 3 jobs still run, 5 have ended meanwhile, 2 wait for lab3 which cannot be reached, 90 are started now, 1 orphaned (see --orphans)',
+      'execute_batch: 3 jobs still run, 5 have ended meanwhile, 2 wait for lab3 which cannot be reached, 90 are left to start, 1 orphaned (see --orphans)',
     );
     expect(said([{ ...resumed, ended: 1, awaited: 1, fresh: 1 }])).toBe(
-      'execute_batch: 1 job has ended meanwhile, 1 waits for machines that cannot be reached, 1 is started now',
+      'execute_batch: 1 job has ended meanwhile, 1 waits for machines that cannot be reached, 1 is left to start',
     );
     expect(said([{ ...resumed, fresh: 7 }])).toBeUndefined();
   });
