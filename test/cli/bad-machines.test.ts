@@ -9,7 +9,11 @@ import { hostsAreMachines, linesOf, Project, TINY_CPU } from './run-command.ts';
 let hosts: TestHosts;
 
 beforeAll(async () => {
-  hosts = await TestHosts.start(['away', 'here', 'ill', 'well', 'gone', 'other'].map((name) => ({ name })));
+  hosts = await TestHosts.start(
+    ['away', 'here', 'ill', 'well', 'gone', 'other', 'late', 'stay', 'gone2', 'stay2'].map((name) => ({
+      name,
+    })),
+  );
 });
 afterAll(() => hosts.close());
 
@@ -84,6 +88,55 @@ describe.runIf(hostsAreMachines).concurrent('a machine that stays away', () => {
     expect((await project.batch(...both)).exitCode).toBe(0);
     expect(await processesOf(gone, 'sleep 8302')).toHaveLength(0);
     expect(await project.read('job_results/b.sh.1.out')).toBe('from other\n');
+  });
+});
+
+describe.runIf(hostsAreMachines).concurrent('a machine that was given up', () => {
+  /** A batch whose job runs on the first host, which is cut; its controller is gone. */
+  async function left(project: Project, away: TestHost, here: TestHost, command: string) {
+    await project.machine(away, `name: ${away.name}`, 'away.yaml');
+    await project.machine(here, `name: ${here.name}`, 'here.yaml');
+    await project.write('b.sh', [noted('up', command)]);
+    const first = await project.batch('b.sh', '--machines', 'away.yaml', ...TINY_CPU, '--leave');
+    expect(first.exitCode).toBe(0);
+    await away.cut();
+    return ['b.sh', '--machines', 'away.yaml', 'here.yaml', ...TINY_CPU, '--machine-lost-after', '2'];
+  }
+
+  test('joins late: its attempt counts again, and output is of that one alone', async () => {
+    await using project = await Project.start(hosts);
+    const [away, here] = [hosts.get('late'), hosts.get('stay')];
+    const command = `echo from $MACHINE_NAME; ${waitFor('late-go')}; echo last from $MACHINE_NAME; sleep 0.1`;
+    const args = await left(project, away, here, command);
+    const running = project.startBatch(args, QUICK);
+    await running.says(/started: b\.sh\.1/, 'stdout', 30_000);
+    expect(await ledger(here, 'up')).toEqual(['b.sh.1 2']);
+    await away.heal();
+    await running.says(/still running: b\.sh\.1/, 'stdout', 30_000);
+    for (const host of [away, here]) await open(host, 'late-go');
+    const { exitCode, stdout } = await running.ended;
+    expect([exitCode, stdout]).toEqual([0, expect.not.stringContaining('failed: ')]);
+    expect(await project.manifest('b.sh.1')).toMatchObject({ attempt: 1, machine: 'late', exit_code: 0 });
+    expect(await project.read('job_results/b.sh.1.out')).toBe('from late\nlast from late\n');
+  });
+
+  test('and taken back, counts for the next controller, too', async () => {
+    await using project = await Project.start(hosts);
+    const [away, here] = [hosts.get('gone2'), hosts.get('stay2')];
+    const command = `${waitFor('again-go')}; echo from $MACHINE_NAME`;
+    const args = await left(project, away, here, command);
+    const second = project.startBatch(args, QUICK);
+    await second.says(/started: b\.sh\.1/, 'stdout', 30_000);
+    await away.heal();
+    await second.says(/still running: b\.sh\.1/, 'stdout', 30_000);
+    second.signal('SIGKILL');
+    await second.ended;
+    const third = project.startBatch(args, QUICK);
+    await third.says(/still running: b\.sh\.1/);
+    for (const host of [away, here]) await open(host, 'again-go');
+    expect((await third.ended).exitCode).toBe(0);
+    expect(await project.read('job_results/b.sh.1.out')).toBe('from gone2\n');
+    expect([await ledger(away, 'up'), await ledger(here, 'up')]).toEqual([['b.sh.1 1'], ['b.sh.1 2']]);
   });
 });
 

@@ -3,7 +3,7 @@
  * twice and loses nothing. Each job notes its start in a ledger on its host.
  */
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -411,6 +411,77 @@ describe.concurrent('the controller goes away', () => {
     expect(await sleepers()).toEqual(['sleep 8103']);
     await open(host, 'cancel-go');
     expect((await other.batch(...args)).exitCode).toBe(0);
+  });
+
+  test('in another folder, or without its folder, a job that has begun is not taken for one that never did', async () => {
+    const host = hosts.get('box');
+    await using project = await Project.start(hosts);
+    await project.write('lines.sh', [noted('moved', waitFor('moved-go'))]);
+    const args = ['lines.sh', '--machines', 'box.yaml', ...TINY_CPU];
+    expect((await project.batch(...args, '--leave')).exitCode).toBe(0);
+    await project.machine(host, 'remote_dir: ~/elsewhere', 'other.yaml');
+    const other = await project.batch('lines.sh', '--machines', 'other.yaml', ...TINY_CPU);
+    expect([other.exitCode, other.stderr]).toEqual([
+      1,
+      expect.stringMatching(/1 job .*may still run on box/),
+    ]);
+    expect(await ledger(host, 'moved')).toEqual(['lines.sh.1 1']);
+    const id = (await project.read('job_results/.batches/lines.sh.id')).trim();
+    // A cleaner of caches removes the folder: what runs is ended before the job runs again.
+    await rm(await runsOf(project, host), { recursive: true });
+    const again = project.startBatch([...args, '--kill-after', '2']);
+    await again.says(/lost: its folder on the machine is gone/, 'stdout', 30_000);
+    await until(async () => (await ledger(host, 'moved')).length === 2, { deadlineMs: 20_000 });
+    const alive = (await host.processes()).filter(({ commandLine }) =>
+      commandLine.includes(`${id}/lines.sh.1/`),
+    );
+    expect(alive.map(({ commandLine }) => commandLine)).toEqual([expect.stringContaining('/lines.sh.1/2/')]);
+    await open(host, 'moved-go');
+    expect((await again.ended).exitCode).toBe(0);
+  });
+
+  test('lines that have moved are not run twice', async () => {
+    const host = hosts.get('box');
+    await using project = await Project.start(hosts);
+    await project.write('lines.sh', [
+      noted('shift', `: one; ${waitFor('shift-go')}`),
+      noted('shift', `: two; ${waitFor('shift-go')}`),
+    ]);
+    const args = ['lines.sh', '--machines', 'box.yaml', ...TINY_CPU];
+    expect((await project.batch(...args, '--leave')).exitCode).toBe(0);
+    const before = await project.read('lines.sh');
+    await project.write('lines.sh', `echo new\n${before}`);
+    const moved = await project.batch(...args);
+    expect([moved.exitCode, moved.stderr]).toEqual([
+      255,
+      expect.stringMatching(/line 2 \(and 1 more\).*may still run as lines\.sh\.1/),
+    ]);
+    await project.write('lines.sh', `${before}echo new\n`);
+    await open(host, 'shift-go');
+    expect((await project.batch(...args)).exitCode).toBe(0);
+    expect(await ledger(host, 'shift')).toEqual(['lines.sh.1 1', 'lines.sh.2 1']);
+  });
+
+  test('--cancel ends what belongs to no line any more, and notes what it cannot reach', async () => {
+    const host = hosts.get('quick');
+    await using project = await Project.start(hosts);
+    await project.write('lines.sh', ['sleep 8401', 'sleep 8402']);
+    const args = ['lines.sh', '--machines', 'quick.yaml', ...TINY_CPU];
+    expect((await project.batch(...args, '--leave')).exitCode).toBe(0);
+    await project.write('lines.sh', ['sleep 8401']);
+    const sleepers = async () =>
+      (await host.processes()).filter(({ commandLine }) => /^sleep 840[12]$/.test(commandLine)).length;
+    await host.refuse();
+    const out = await project.batch('lines.sh', '--cancel');
+    expect([out.exitCode, out.stderr]).toEqual([1, expect.stringContaining('lines.sh.1 may run on there')]);
+    expect(await sleepers()).toBe(2);
+    await host.restartSshd();
+    const done = await project.batch('lines.sh', '--cancel');
+    expect([done.exitCode, done.stderr]).toEqual([
+      0,
+      expect.stringContaining('nothing of this batch runs any more'),
+    ]);
+    expect(await sleepers()).toBe(0);
   });
 
   test('--orphans lists what belongs to no line any more, --kill-orphans ends it', async () => {
