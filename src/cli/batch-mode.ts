@@ -17,7 +17,7 @@ export const MODE_OPTIONS = {
     group,
     type: 'boolean',
     describe:
-      'list jobs on the machines that no batch comes back to; FILE also those of its lines that are gone',
+      'list jobs on the machines that no batch comes back to; with FILE only those of that batch',
   },
   'kill-orphans': {
     group,

@@ -119,12 +119,13 @@ async function orphans(args: BatchArguments, report: Report): Promise<number> {
   const found = await listOrphans({ ...look, results, ...(file === '' ? {} : { file }) });
   printUnreachable(found.unreachable, report);
   if (mode.type !== 'kill-orphans') {
-    printOrphans(found.orphans, args, report);
+    printOrphans(found.orphans, { ...args, areAllReached: found.unreachable.length === 0 }, report);
     return 0;
   }
   const { chosen, spared } = chooseOrphans(found.orphans, mode.batches, report);
   const failed = await endOrphans(look, chosen, args.survival.killAfterMs ?? KILL_AFTER_MS);
-  return printEnded({ chosen, failed, spared }, args, report);
+  const code = printEnded({ chosen, failed, spared }, args, report);
+  return found.unreachable.length > 0 ? Math.max(code, 1) : code;
 }
 
 const KILL_AFTER_MS = 10_000;

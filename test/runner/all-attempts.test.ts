@@ -158,6 +158,22 @@ echo 'no JSON' >../${STRANGE}/odd/2/request`,
   await controlled.session.close();
 });
 
+test('a batch comes from where it was controlled last', async () => {
+  await using host = await connect();
+  const batch = 'dddddddddddd';
+  const first = { host: 'laptop', folder: '/home/ben/before', file: '/home/ben/before/a.txt' };
+  const moved = { ...first, machineId: '0123456789abcdef', folder: '/home/ben/after' };
+  await using shell = await RequestShell.open(host);
+  for (const origin of [first, moved, undefined]) {
+    const one = await open(host, batch, origin);
+    if (origin === first) await one.start('over', 'true', 'ended');
+    const { base } = one.session.folders;
+    const [found] = (await listAllAttempts(shell, base, 'key')).filter((each) => each.batch === batch);
+    expect(found?.origin).toEqual(origin ?? moved); // a session that is no controller's leaves it
+    await one.session.close();
+  }
+});
+
 test('a machine that has nothing of ours lists nothing', async () => {
   await using host = await connect();
   await using shell = await RequestShell.open(host);

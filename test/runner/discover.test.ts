@@ -35,7 +35,11 @@ test('tells attempts apart by what stands in their folders', async () => {
     const attempt = join(folder.path, 'runs', job, '1');
     await mkdir(attempt, { recursive: true });
     for (const file of files) {
-      await writeFile(join(attempt, file), file === 'exit' ? '0 1.00 2.00 0 - 1795247327 done\n\n' : '');
+      const flags = job === 'cancelled' ? 'c' : '-';
+      await writeFile(
+        join(attempt, file),
+        file === 'exit' ? `0 1.00 2.00 0 ${flags} 1795247327 done\n\n` : '',
+      );
     }
     if (job === 'torn') await writeFile(join(attempt, 'exit'), '');
     const request = {

@@ -1,6 +1,6 @@
 /** Time limits, which the machine keeps by itself, and ends that somebody asks for. */
 import { existsSync } from 'node:fs';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { until } from '../rig/until.ts';
@@ -71,6 +71,41 @@ test('what a job started has all of the grace, and hears one TERM', async () => 
     expect(await folder.read(place, 'work/tidy')).toBe('tidy\n');
   }
 });
+
+test('whoever asks again sends no second TERM, and may shorten the grace', async () => {
+  await using folder = await SupervisorFolder.make();
+  const one = await folder.open();
+  const deaf = one.run('deaf', `trap 'echo heard >>heard' TERM; echo ready; while :; do sleep 0.02; done`);
+  await until(async () => (await folder.read(deaf)) === 'ready\n', { deadlineMs: 15_000 });
+  one.supervisor.expire(deaf, 60_000);
+  await until(() => existsSync(folder.file(deaf, 'work/heard')), { deadlineMs: 15_000 });
+  const [, termAt] = (await folder.read(deaf, 'timed-out')).split(' ');
+  one.supervisor.expire(deaf, 60_000);
+  one.supervisor.cancel(deaf, 60_000);
+  const note = await until(() => folder.read(deaf, 'cancelled'), { deadlineMs: 15_000 });
+  expect(note.split(' ')).toEqual(['600', termAt]);
+  one.supervisor.cancel(deaf, 1000);
+  expect(await one.report(deaf, 'ended')).toMatchObject({ exitCode: 137, endedBy: 'timeout' });
+  expect(await folder.read(deaf, 'work/heard')).toBe('heard\n');
+});
+
+test('the grace is a time, also where each look at the processes takes long', async () => {
+  await using folder = await SupervisorFolder.make();
+  const bin = join(folder.path, 'bin');
+  await mkdir(bin);
+  const grep = process.env.PATH?.split(':')
+    .map((each) => join(each, 'grep'))
+    .find((each) => existsSync(each));
+  await writeFile(join(bin, 'grep'), `#!/bin/sh\nsleep 1\nexec ${grep} "$@"\n`, { mode: 0o755 });
+  const one = await folder.open({ PATH: `${bin}:${process.env.PATH}` });
+  const place = one.run('deaf', "trap '' TERM; echo ready; while :; do sleep 0.1; done");
+  await until(async () => (await folder.read(place)) === 'ready\n', { deadlineMs: 15_000 });
+  // By counting looks of a tenth of a second it would take forty seconds.
+  one.supervisor.cancel(place, 4000);
+  const ended = () => one.heard.find(({ report }) => report.type === 'ended');
+  const { report } = await until(ended, { deadlineMs: 30_000, describe: () => one.heard });
+  expect(report).toMatchObject({ exitCode: 137, endedBy: 'cancel' });
+}, 60_000);
 
 test('a job within its limit ends as without one, and its timer with it', async () => {
   await using folder = await SupervisorFolder.make();

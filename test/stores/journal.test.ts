@@ -21,6 +21,7 @@ test('tells where the attempt is that nobody has seen the end of', async () => {
   journal.again({ job, number: 1 }, 'lost');
   journal.given(line, 2, on(two));
   journal.close();
+  journal.flush();
   expect(readJournal(path).get(job)).toEqual({
     commandHash: expect.any(String),
     highest: 2,
@@ -42,6 +43,7 @@ test('what a job has used up counts until it is over, and its numbers are never 
   journal.again({ job, number: 1 }, 'failed', one, { memoryMiB: 200 });
   journal.given(line, 2, on(two));
   journal.again({ job, number: 2 }, 'fault', two);
+  journal.flush();
   expect(readJournal(path).get(job)).toEqual({
     commandHash: expect.any(String),
     highest: 2,
@@ -54,6 +56,7 @@ test('what a job has used up counts until it is over, and its numbers are never 
   });
   journal.given(line, 3, on(one));
   journal.over({ job, number: 3 });
+  journal.flush();
   expect(readJournal(path).get(job)).toEqual({
     commandHash: expect.any(String),
     highest: 3,
@@ -74,6 +77,7 @@ test('an attempt that was given up ends no other', async () => {
   journal.given(line, 1, on(one));
   journal.given(line, 2, on(two));
   journal.again({ job, number: 1 }, 'lost');
+  journal.flush();
   expect(readJournal(path).get(job)?.open?.number).toBe(2);
   journal.close();
 });
@@ -118,6 +122,7 @@ test('a command that was heard to begin is known as such', async () => {
   journal.begun({ job, number: 7 }); // not the one that counts
   expect(journal.histories.get(job)?.open?.hasBegun).toBe(false);
   journal.begun({ job, number: 1 });
+  journal.flush();
   expect(readJournal(join(folder.path, 'journal')).get(job)?.open?.hasBegun).toBe(true);
   journal.close();
 });

@@ -21,7 +21,7 @@ type Outs = Pick<Report, 'print' | 'warn'>;
  */
 export function printOrphans(
   orphans: readonly Orphan[],
-  { json }: OrphansOptions,
+  { json, areAllReached = true }: OrphansOptions & { readonly areAllReached?: boolean },
   { print, warn }: Outs,
 ): void {
   if (json) {
@@ -41,7 +41,7 @@ export function printOrphans(
   }
   warn(
     orphans.length === 0
-      ? 'no orphans'
+      ? `no orphans${areAllReached ? '' : ' on the machines that were reached'}`
       : `${countText(orphans.length)}; --kill-orphans in place of --orphans ends them, --kill-orphans BATCH those of one batch`,
   );
 }
@@ -78,7 +78,7 @@ export function printEnded(
     const batches = [...new Set(spared.map(({ batch }) => batch))].join(' ');
     const them = spared.length === 1 ? 'it' : 'them';
     warn(
-      `${spared.length} left alone, since another computer may go on with ${them}: --kill-orphans ${batches} ends ${them}`,
+      `${spared.length} left alone, since somebody may still go on with ${them}: --kill-orphans ${batches} ends ${them}`,
     );
   }
   return left === 0 ? 0 : 1;

@@ -12,7 +12,7 @@ import { withoutOwnUse } from '../machine/own-use.ts';
 import { type ConnectOptions, connectMachine } from '../remote/connect.ts';
 import { type QueryOptions, queryMachine } from '../remote/query.ts';
 import type { RemoteHost } from '../remote/remote-host.ts';
-import { endLeftovers } from '../runner/end-leftovers.ts';
+import { endLeftovers, type Leftover } from '../runner/end-leftovers.ts';
 import { machineKey } from '../runner/job-folder.ts';
 import { type LinkOptions, MachineLink } from '../runner/machine-link.ts';
 import { MachineRunner, type RunnerOptions } from '../runner/machine-runner.ts';
@@ -43,6 +43,8 @@ export interface OpenPoolOptions extends ConnectOptions {
     attempt: Attempt,
     place: { readonly machine: MachineName; readonly machineKey: string; readonly runs: string },
   ) => void;
+  /** What an earlier run could not end since its machine was away is ended now. */
+  readonly onLeftoversEnded?: (ended: readonly Leftover[]) => void;
   /** A machine has joined that had not answered at first. It gets jobs once this has settled. */
   readonly onLateJoin?: (machine: PoolMachine) => Promise<void>;
   readonly lateJoin?: LateJoinOptions;
@@ -326,7 +328,9 @@ async function endOldLeftovers({ entry, host, snapshot }: Reached, options: Open
   try {
     const ended = await endLeftovers(host, options.runner.resultsFolder, place);
     if (ended.length > 0) {
-      warn(options, name, `ended what an earlier run had left here to be ended: ${ended.join(', ')}`);
+      const jobs = ended.map(({ job }) => job).join(', ');
+      warn(options, name, `ended what an earlier run had left here to be ended: ${jobs}`);
+      options.onLeftoversEnded?.(ended);
     }
   } catch (error) {
     warn(options, name, `what an earlier run had left here could not be ended: ${(error as Error).message}`);

@@ -42,6 +42,8 @@ export class MedianTimeout {
   readonly #durations: number[] = [];
   /** Epoch milliseconds of the starts of what runs, by job. */
   readonly #startedAt = new Map<string, number>();
+  /** The attempts that were expired, by job: one takes its time to end, and is not to be told again and again. */
+  readonly #expired = new Map<string, number>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(percent: number, { lookMs = 1000, now = Date.now } = {}) {
@@ -80,8 +82,12 @@ export class MedianTimeout {
       const limitMs = this.limitMs;
       if (limitMs === undefined) return;
       for (const one of running()) {
-        const startedAt = this.#startedAt.get(one.attempt.job);
-        if (startedAt !== undefined && this.#now() - startedAt > limitMs) one.expire(Math.round(limitMs));
+        const { job, number } = one.attempt;
+        const startedAt = this.#startedAt.get(job);
+        if (startedAt === undefined || this.#now() - startedAt <= limitMs) continue;
+        if (this.#expired.get(job) === number) continue;
+        this.#expired.set(job, number);
+        one.expire(Math.round(limitMs));
       }
     }, this.#lookMs);
     this.#timer.unref();

@@ -2,7 +2,6 @@
  * One run of a batch: reads its file, sees what is left to do, opens the machines, refuses what can never run, and has
  * the engine run the rest. Everything that can be wrong is found before the first job starts.
  */
-import { hostname } from 'node:os';
 import { resolve } from 'node:path';
 import { watchAbsences } from '../allocator/absence.ts';
 import { MachinePool, type PoolMachine } from '../allocator/machine-pool.ts';
@@ -10,13 +9,14 @@ import { type LateJoinOptions, type OpenPoolOptions, openPool } from '../allocat
 import type { Placement } from '../allocator/virtual-resources.ts';
 import { RemoteError, SchedulerError, UsageError } from '../domain/errors.ts';
 import type { SchedulerEvent } from '../domain/events.ts';
-import { isSuccess, type Job, type JobOutcome } from '../domain/job.ts';
+import { isSuccess, type Job, type JobOutcome, jobId } from '../domain/job.ts';
 import type { MachineName } from '../domain/machine.ts';
 import type { Reservation, RunningAttempt } from '../domain/ports.ts';
 import { Engine } from '../engine/engine.ts';
 import { notesText } from '../files/source-notes.ts';
 import { SourceTrees } from '../files/source-trees.ts';
 import type { FoundMachines } from '../machine/find-machines.ts';
+import { originOf } from '../runner/batch-origin.ts';
 import { noteLeftovers } from '../runner/end-leftovers.ts';
 import { jobFolder, machineKey } from '../runner/job-folder.ts';
 import type { RunnerOptions } from '../runner/machine-runner.ts';
@@ -147,6 +147,7 @@ export class BatchRun implements AsyncDisposable {
         record.journal.over({ job: id, number });
       }
       for (const { id } of opened.torn) record.journal.torn(id);
+      record.journal.flush();
       return new BatchRun(options, folder, lines, opened, record);
     } catch (error) {
       record.release();
@@ -310,8 +311,13 @@ export class BatchRun implements AsyncDisposable {
       events: this.events,
       typicalRequest: defaults.request,
       isResumed: this.#record?.isNew === false,
-      origin: { host: hostname(), folder: this.#results, file: resolve(cwd, file) },
+      origin: originOf(this.#results, resolve(cwd, file)),
       onGiven: (job, { number }, place) => this.#record?.journal.given(job, number, place),
+      onLeftoversEnded: (ended) => {
+        // They were cancelled: nothing is lost, and their lines run again.
+        for (const { batch, job, place } of ended)
+          if (batch === this.id) this.#record?.journal.over({ job: jobId(job), number: place.number });
+      },
       onLateJoin: (machine) => this.#takeLate(machine),
       ...(placement === undefined ? {} : { placement }),
       ...(ssh === undefined ? {} : { ssh }),

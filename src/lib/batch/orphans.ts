@@ -1,9 +1,9 @@
 /** Jobs that run, or have left something, on machines and that no run of a batch will ever pick up again. */
-import { hostname } from 'node:os';
 import { resolve } from 'node:path';
 import type { MachineName } from '../domain/machine.ts';
 import { connectMachine } from '../remote/connect.ts';
 import { endAttempts, type ListedAttempt } from '../runner/all-attempts.ts';
+import { isFromHere } from '../runner/batch-origin.ts';
 import { jobFolder } from '../runner/job-folder.ts';
 import { knownBatches, rememberedRequest } from '../stores/batch-record.ts';
 import { fileBytes, type JobDefaults, jobNameStem, readBatch } from './batch-file.ts';
@@ -11,7 +11,7 @@ import { type LookOptions, lookAtMachines } from './machine-look.ts';
 
 /** Where to look, and for what. */
 export interface OrphanOptions extends LookOptions {
-  /** A batch file of this results folder that is not where it was when it was run. */
+  /** Only orphans of this batch file. */
   readonly file?: string;
   readonly defaults: JobDefaults;
   /** The batches of this results folder are known. @default 'job_results' */
@@ -26,7 +26,7 @@ export interface Orphan extends ListedAttempt {
   readonly machineKey: string;
   /** Why it is one, for people. */
   readonly because: string;
-  /** False when it may belong to a batch that another computer will go on with. */
+  /** False when it may belong to a batch that somebody will go on with, here or on another computer. */
   readonly isCertain: boolean;
 }
 
@@ -40,14 +40,19 @@ export interface OrphanList {
 export async function listOrphans(options: OrphanOptions): Promise<OrphanList> {
   const { file, defaults, results = 'job_results', cwd = process.cwd() } = options;
   const folder = resolve(cwd, results);
-  const here = knownBatches(folder);
+  const here = knownBatches(folder) ?? new Map<string, string>();
   const lines = new Map<string, ReadonlyMap<string, string> | undefined>();
   for (const key of here.values()) lines.set(key, await rememberedLines(folder, key, defaults));
   if (file !== undefined) lines.set(jobFolder(jobNameStem(file)), await commandsIn(file, file, defaults));
   const { seen, unreachable } = await lookAtMachines(options);
+  const isOfFile = ({ origin }: ListedAttempt, batchKey: string | undefined) =>
+    file !== undefined &&
+    (batchKey === undefined
+      ? origin?.file === resolve(cwd, file)
+      : batchKey === jobFolder(jobNameStem(file)));
   const reasonFor = (attempt: ListedAttempt): Pick<Orphan, 'because' | 'isCertain'> | undefined => {
-    if (attempt.isControlled) return undefined;
     const batchKey = here.get(attempt.batch);
+    if (file !== undefined && !isOfFile(attempt, batchKey)) return undefined;
     if (batchKey !== undefined) {
       const commands = lines.get(batchKey);
       if (commands === undefined)
@@ -55,11 +60,18 @@ export async function listOrphans(options: OrphanOptions): Promise<OrphanList> {
       if (commands.get(attempt.job) === attempt.command) return undefined;
       return { because: 'its line is gone or has another command now', isCertain: true };
     }
+    if (attempt.isControlled) return undefined;
     const { origin } = attempt;
     if (origin === undefined) return { because: 'nobody noted where it comes from', isCertain: false };
-    if (origin.host !== hostname())
-      return { because: `it comes from ${origin.host}, which may go on with it`, isCertain: false };
-    if (knownBatches(origin.folder).has(attempt.batch)) return undefined;
+    if (!isFromHere(origin))
+      return {
+        because: `it comes from another computer, ${origin.host}, which may go on with it`,
+        isCertain: false,
+      };
+    const known = knownBatches(origin.folder);
+    if (known === undefined)
+      return { because: `its results folder ${origin.folder} cannot be read from here`, isCertain: false };
+    if (known.has(attempt.batch)) return undefined;
     return { because: `${origin.folder} knows nothing of it any more`, isCertain: true };
   };
   const orphans = seen.flatMap(({ machine, machineKey, attempts }) =>

@@ -8,7 +8,7 @@ import { withTimeLimit } from '../util/time-limit.ts';
 import { attemptState, LISTING_LIMIT_BYTES, readRequest } from './discover.ts';
 import { removeAttempts, removeEmptyBatch } from './job-folder.ts';
 import { type BatchOrigin, MachineSession, type SessionOptions } from './machine-session.ts';
-import type { AttemptPlace } from './supervisor.ts';
+import type { AttemptPlace, AttemptReport } from './supervisor.ts';
 
 /** Where one attempt lies on its machine. */
 export interface PlacedAttempt {
@@ -116,8 +116,9 @@ function readOrigin(text: string): BatchOrigin | undefined {
   try {
     const parsed: unknown = JSON.parse(text);
     if (typeof parsed !== 'object' || parsed === null) return undefined;
-    const { host, folder, file } = parsed as { readonly [key: string]: unknown };
-    return isText(host) && isText(folder) && isText(file) ? { host, folder, file } : undefined;
+    const { host, machineId, folder, file } = parsed as { readonly [key: string]: unknown };
+    if (!isText(host) || !isText(folder) || !isText(file)) return undefined;
+    return { host, folder, file, ...(isText(machineId) && { machineId }) };
   } catch {
     return undefined;
   }
@@ -140,17 +141,32 @@ export async function endAttempts(
 ): Promise<void> {
   for (const batch of new Set(attempts.map((one) => one.batch))) {
     const places = attempts.filter((one) => one.batch === batch).map(({ place }) => place);
-    await endInBatch(host, { ...session, batch }, places, graceMs);
+    await endInBatch(host, { ...session, batch }, places, { graceMs });
   }
 }
 
-async function endInBatch(
+/** How attempts are ended. */
+export interface EndOptions {
+  /** From TERM to KILL. */
+  readonly graceMs: number;
+  /** Whether an attempt's folder goes, by how it ended. @default all go */
+  readonly removes?: (report: AttemptReport) => boolean;
+  /** Leaves the batch's own folder, also where nothing is left in it. @default false */
+  readonly keepsBatch?: boolean;
+}
+
+/**
+ * As `endAttempts`, for attempts of one batch. Resolves to how each has ended, by `placeText`.
+ * @throws RemoteError when the machine does not hear, or they do not end; nothing is removed then.
+ */
+export async function endInBatch(
   host: RemoteHost,
   options: Pick<SessionOptions, 'remoteDir' | 'machineKey' | 'batch'>,
   places: readonly AttemptPlace[],
-  graceMs: number,
-): Promise<void> {
-  const waiting = new Set(places.map((place) => `${place.folder}/${place.number}`));
+  { graceMs, removes = () => true, keepsBatch = false }: EndOptions,
+): Promise<ReadonlyMap<string, AttemptReport>> {
+  const wanted = new Set(places.map(placeText));
+  const reports = new Map<string, AttemptReport>();
   let settle: () => void = () => {};
   const allEnded = new Promise<void>((resolve) => {
     settle = resolve;
@@ -161,9 +177,9 @@ async function endInBatch(
     isForOneJob: true,
     onWarning: () => {},
     onReport: (place, report) => {
-      if (report.type === 'started') return;
-      waiting.delete(`${place.folder}/${place.number}`);
-      if (waiting.size === 0) settle();
+      if (report.type === 'started' || !wanted.has(placeText(place))) return;
+      reports.set(placeText(place), report);
+      if (reports.size === wanted.size) settle();
     },
   });
   try {
@@ -173,13 +189,31 @@ async function endInBatch(
     }
     const limitMs = graceMs + END_WITHIN_MS;
     const problem = (why: string) =>
-      new RemoteError(host.name, 'run', `${host.name}: ${waiting.size} jobs did not end: ${why}`);
+      new RemoteError(
+        host.name,
+        'run',
+        `${host.name}: ${wanted.size - reports.size} jobs did not end: ${why}`,
+      );
     const tooLong = () => problem(`not within ${limitMs / 1000} s`);
     const broken = session.supervisor.ended.then((reason) => Promise.reject(problem(reason)));
     await withTimeLimit(Promise.race([allEnded, broken]), limitMs, tooLong);
     const { runs } = session.folders;
-    await session.output.run(`${removeAttempts(runs, places)}; ${removeEmptyBatch(runs)}`);
+    const over = places.filter((place) => {
+      const report = reports.get(placeText(place));
+      return report !== undefined && removes(report);
+    });
+    const steps = [
+      ...(over.length > 0 ? [removeAttempts(runs, over)] : []),
+      ...(keepsBatch ? [] : [removeEmptyBatch(runs)]),
+    ];
+    if (steps.length > 0) await session.output.run(steps.join('; '));
+    return reports;
   } finally {
     await session.close();
   }
+}
+
+/** One text for a place, to find it by. */
+export function placeText({ folder, number }: AttemptPlace): string {
+  return `${folder}/${number}`;
 }

@@ -66,7 +66,7 @@ done`,
 
 /**
  * Shell text that sets `state` and `request` for the attempt's folder `$a`, without a process (but for the mkdir that
- * claims). An exit record that is not whole, since the power failed, is none: the attempt counts as running, and whoever
+ * claims). Whether its end was somebody's wish stands in its flags: a wish may come when it has ended by itself. An exit record that is not whole, since the power failed, is none: the attempt counts as running, and whoever
  * adopts it finds out.
  */
 export function attemptState(claim: boolean): string {
@@ -75,7 +75,7 @@ export function attemptState(claim: boolean): string {
     : '[ ! -e "$a/started" ]';
   return `  record=; { read -r record <"$a/exit"; } 2>/dev/null
   if ${isUnstarted}; then state=unstarted; else case $record in
-    *' done'*|*' unlisted'*) if [ -e "$a/cancelled" ]; then state=cancelled; else state=ended; fi ;;
+    *' done'*|*' unlisted'*) set -- $record; case $5 in *c*) state=cancelled ;; *) state=ended ;; esac ;;
     *) if [ -e "$a/cancelled" ]; then state=ending; else state=running; fi ;;
   esac; fi
   request=; { read -r request <"$a/request"; } 2>/dev/null`;

@@ -205,6 +205,8 @@ export class JobRun implements RunningAttempt {
       }
       if (there === 'stopped' || this.#isUnwanted) return this.#withdrawn();
       this.#sentBytes += there.sentBytes;
+      // Away just now: the job is given to another machine, or to this one when it is back.
+      if (!this.#context.link.isUp) return { type: 'unstarted' };
       try {
         this.#output.open();
         if (tries === 1) await this.#context.beforeStart?.();

@@ -88,6 +88,8 @@ export class MachineRunner {
   readonly #link: MachineLink;
   readonly #options: RunnerOptions;
   readonly #reader: Promise<OutputReader>;
+  /** Of the first session: later ones have the same. */
+  readonly #runs: Promise<string>;
   readonly #remover: FolderRemover;
   readonly #parts: PartsThere;
   #nextStartAt = 0;
@@ -99,6 +101,8 @@ export class MachineRunner {
     this.#remover = new FolderRemover(link, options.resultsSync);
     const { events, cacheLimitBytes = CACHE_LIMIT_BYTES, now = Date.now } = options;
     this.#parts = new PartsThere(link, { events, cacheLimitBytes, now });
+    this.#runs = link.session().then(({ folders }) => folders.runs);
+    this.#runs.catch(() => {}); // whoever queues hears
     this.#reader = link
       .session()
       .then(
@@ -124,8 +128,8 @@ export class MachineRunner {
   }
 
   /** The batch's folder there. */
-  async runsFolder(): Promise<string> {
-    return (await this.#link.session()).folders.runs;
+  runsFolder(): Promise<string> {
+    return this.#runs;
   }
 
   /** Finds what an earlier controller of the same batch left on this machine. */
@@ -255,7 +259,7 @@ export class MachineRunner {
     const { hasBegun = () => false, isCurrent } = this.#options;
     // What an earlier controller started works in the tree of then.
     const tree = found === undefined ? await treeOf(job) : { ...NO_TREE, id: found.tree };
-    const reader = await this.#reader;
+    const [reader, runs] = await Promise.all([this.#reader, this.runsFolder()]);
     const cudaVisibleDevices =
       job.request.gpus > 0 && !job.request.reserveMachine ? allocation.gpus.join(',') : undefined;
     const place: AttemptPlace = { folder: jobFolder(job.name), number: attempt.number };
@@ -308,10 +312,7 @@ export class MachineRunner {
         gpus: job.request.gpus > 0 ? allocation.gpus : [],
         killGraceMs,
         maxOutputBytes,
-        beforeStart: async () => {
-          const { folders } = await this.#link.session();
-          beforeStart?.(job, attempt, folders.runs);
-        },
+        beforeStart: () => beforeStart?.(job, attempt, runs),
         isCurrent,
         endVanished: (gone) =>
           this.#link.retrying(async (session) => {

@@ -37,7 +37,11 @@ export interface SessionOptions {
 
 /** Where a batch comes from. */
 export interface BatchOrigin {
+  /** The computer's own name for itself. */
   readonly host: string;
+  /** Tells computers of one name apart; empty or absent where it is not known. */
+  readonly machineId?: string;
+  /** The results folder and the batch file there, absolute. They are the last run's, since a project may be moved. */
   readonly folder: string;
   readonly file: string;
 }
@@ -186,7 +190,8 @@ async function prepareFolders(
   const noteOrigin =
     origin === undefined
       ? ''
-      : `[ -s "$runs/.origin" ] || printf '%s\\n' ${shellQuote(JSON.stringify(origin))} >"$runs/.origin"`;
+      : `origin=${shellQuote(JSON.stringify(origin))}; known=; { read -r known <"$runs/.origin"; } 2>/dev/null
+[ "$known" = "$origin" ] || { printf '%s\\n' "$origin" >"$runs/.try" && mv -f "$runs/.try" "$runs/.origin"; } 2>/dev/null`;
   const { exitCode, output } = await shell.text(`(
 for tool in bash tar; do command -v $tool >/dev/null 2>&1 || { echo "no $tool there"; exit 3; }; done
 base=${base}

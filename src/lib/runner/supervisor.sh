@@ -18,7 +18,8 @@
 #     changed     NUL-separated paths below work/: files and links that the job made or changed, empty folders it made
 #     deleted     NUL-separated paths that went forward and are gone; of a folder that is gone its own path alone
 #     differs     scratch, like names and facts: in what two listings differ
-#     cancelled   somebody asked for its end: the tenths of a second that it has from TERM to KILL
+#     cancelled   somebody asked for its end: the time that it has from TERM to KILL, and the uptime at the TERM, both
+#                 in tenths of a second
 #     timed-out   its end was asked for since it ran for too long: likewise
 #     cgroup      the path of its own cgroup, where the user's systemd gives us some (see CGROUP)
 #     lost        its wrapper was found gone, and this was told
@@ -33,7 +34,7 @@
 #
 #     started JOB N AGO           AGO: seconds since then, 0 for a new start
 #     ended JOB N CODE START END LEFT-BEHIND FLAGS AGO   FLAGS: - and t, c: its time was over, its end was asked for;
-#                                 k, K: the kernel killed for want of memory, in its cgroup, on the machine; o, e: out,
+#                                 k, K: the kernel killed for want of memory, in its cgroup, else on the machine; o, e: out,
 #                                 err hold something; w, d: files were made or changed, were deleted
 #     failed JOB N CODE REASON... CODE -: it could not be started; else it ended with that, and could not be completed
 #     lacks JOB N PART            nothing was done, since that part is not there
@@ -86,6 +87,18 @@ first_line() { # command...: of what it says
 uptime_now() { # -> up: seconds
   up=
   { read -r up _ </proc/uptime; } 2>/dev/null || up=$(date +%s)
+}
+
+tenths_now() { # -> tenths: the uptime in tenths of a second
+  local up
+  uptime_now
+  case $up in
+    *.?*)
+      tenths=${up#*.}
+      tenths=$((10#${up%.*} * 10 + ${tenths:0:1}))
+      ;;
+    *) tenths=$((up * 10)) ;;
+  esac
 }
 
 wall_now() { # -> now: seconds since 1970
@@ -191,8 +204,11 @@ place() { # JOB N -> j n a mark
   j=$1 n=$2 a=$R/$1/$2 mark=SSH_SCHEDULER_ATTEMPT=${R##*/}/$1/$2 cgroup=
 }
 
-end_session() { # leader start grace-tenths [signal]: that signal, or TERM, then KILL after the grace
-  tenths=0 signal=${4:-TERM} looks_in_vain=0
+# The time counts, not the looks: where a machine has very many processes, or is busy, a look takes long.
+end_session() { # leader start kill-at [signal]: that signal, or TERM, then KILL at that uptime, in tenths of a second
+  signal=${4:-TERM} looks_in_vain=0 has_told=
+  tenths_now
+  give_up_at=$((($3 > tenths ? $3 : tenths) + 100))
   while :; do
     if ! to_end "$1" "$2"; then
       # Twice: one look misses a process that forks and ends meanwhile, or is just becoming another program.
@@ -205,15 +221,16 @@ end_session() { # leader start grace-tenths [signal]: that signal, or TERM, then
       continue
     fi
     looks_in_vain=0
+    tenths_now
     if [ "$tenths" -ge "$3" ]; then signal=KILL; fi
-    if [ "$tenths" = 0 ] || [ "$signal" = KILL ]; then
+    if [ -z "$has_told" ] || [ "$signal" = KILL ]; then
+      has_told=1
       kill -s "$signal" $members 2>/dev/null
       kill -s CONT $members 2>/dev/null
       if [ "$signal" = KILL ]; then kill_cgroup; fi
     fi
-    [ "$tenths" -lt $(($3 + 100)) ] || return 1
+    [ "$tenths" -lt "$give_up_at" ] || return 1
     pause 0.1
-    tenths=$((tenths + 1))
   done
 }
 
@@ -379,18 +396,22 @@ wrapper() {
   wall_now
   when=$now
   if [ -n "$limit" ]; then exec 8>&-; fi
-  fate= patience=${GRACE_TENTHS:-20} signal=TERM
+  fate= signal=TERM
+  tenths_now
+  kill_at=$((tenths + ${GRACE_TENTHS:-20}))
   for asked in timed-out cancelled; do
     [ -e "$a/$asked" ] || continue
     # Whoever asked sends TERM; what is still there has the time that was promised.
     fate=$fate${asked:0:1} signal=CONT
-    { read -r tenths <"$a/$asked"; } 2>/dev/null && [[ $tenths =~ ^[1-9]?[0-9]{0,6}$ ]] && patience=${tenths:-0}
+    if read_asked "$asked"; then kill_at=$((term_at + asked_grace)); fi
   done
-  if [ "$code" = 137 ] || [ "$code" = 9 ]; then
+  # Another's memory may run out on the machine meanwhile: that counts only where the job's own cgroup does not tell.
+  if count_own_oom_kills; then
+    if [ "$oom_kills" != 0 ]; then fate=${fate}k; fi
+  elif [ "$code" = 137 ] || [ "$code" = 9 ]; then
     count_oom_kills
     if [ "${oom_kills:-0}" -gt "${oom_kills_before:-0}" ]; then fate=${fate}K; fi
   fi
-  if [ -n "$cgroup" ] && was_short_of_memory; then fate=${fate}k; fi
   pid=
   { read -r pid _ <"$a/pid"; } 2>/dev/null
   left=0
@@ -404,7 +425,7 @@ wrapper() {
     if [ -n "$members" ]; then
       set -- $members
       if [ "$signal" = TERM ]; then left=$#; fi
-      end_session "$pid" gone "$patience" "$signal"
+      end_session "$pid" gone "$kill_at" "$signal"
     fi
   fi
   if [ -n "$cgroup" ]; then
@@ -454,11 +475,13 @@ count_oom_kills() { # -> oom_kills, empty when that is not told
   case $facts in 'oom_kill '*) oom_kills=${facts#* } ;; esac
 }
 
-was_short_of_memory() { # whether the kernel killed in the job's cgroup for want of memory
+count_own_oom_kills() { # -> oom_kills: the same in the job's cgroup alone; false when that is not told
+  oom_kills=
+  [ -n "$cgroup" ] || return
   { while read -r name count; do
-    if [ "$name" = oom_kill ] && [ "$count" != 0 ]; then return 0; fi
+    if [ "$name" = oom_kill ]; then oom_kills=$count; fi
   done <"$cgroup/memory.events"; } 2>/dev/null
-  return 1
+  [ -n "$oom_kills" ]
 }
 
 # Its input ends when the command has ended, or else with the wrapper: what runs then could never be told of.
@@ -787,8 +810,7 @@ canceller() {
   mkdir -p "$a" # its wrapper may not have come so far yet
   # One that has ended is not cancelled any more: its result counts.
   if read_exit; then return; fi
-  echo "$3" >"$a/cancelled"
-  end_attempt "$3"
+  end_because cancelled "$3"
 }
 
 expire() { # JOB N grace-tenths end: ends an attempt that has run for too long
@@ -804,11 +826,28 @@ expirer() {
 
 expire_attempt() { # grace-tenths: the attempt $a, if its command runs and nobody asked for its end before
   { read -r pid pid_start pid_boot _ <"$a/pid"; } 2>/dev/null && alive "$pid" "$pid_start" "$pid_boot" || return 0
-  if [ ! -e "$a/cancelled" ]; then echo "$1" >"$a/timed-out"; fi
-  end_attempt "$1"
+  if [ -e "$a/cancelled" ]; then end_because cancelled "$1"; else end_because timed-out "$1"; fi
 }
 
-end_attempt() { # grace-tenths: all that is left of the attempt $a
+read_asked() { # cancelled|timed-out -> asked_grace, term_at, as noted in $a
+  asked_grace=
+  { read -r asked_grace term_at <"$a/$1"; } 2>/dev/null
+  [[ "$asked_grace $term_at" =~ ^[0-9]{1,12}\ [0-9]{1,13}$ ]]
+}
+
+# Whoever asks again (after a broken connection, or since a second limit is over) sends no second TERM, which many
+# programs take for "at once". KILL comes that long after the first TERM, and earlier when a shorter time is asked for.
+end_because() { # cancelled|timed-out grace-tenths: ends the attempt $a
+  tenths_now
+  first_term_at=$tenths signal=TERM
+  for asked in timed-out cancelled; do
+    if read_asked "$asked" && [ "$term_at" -le "$first_term_at" ]; then first_term_at=$term_at signal=CONT; fi
+  done
+  if ! read_asked "$1" || [ "$2" -lt "$asked_grace" ]; then echo "$2 $first_term_at" >"$a/$1"; fi
+  end_attempt $((first_term_at + $2)) "$signal"
+}
+
+end_attempt() { # kill-at signal: all that is left of the attempt $a
   { read -r pid pid_start pid_boot _ <"$a/pid"; } 2>/dev/null || return 0
   if is_other_boot "$pid_boot"; then return 0; fi
   if [ -e "$a/cgroup" ]; then
@@ -817,7 +856,7 @@ end_attempt() { # grace-tenths: all that is left of the attempt $a
   fi
   # A pid of old may be another's by now: then only what bears the mark is ours.
   alive "$pid" "$pid_start" "$pid_boot" || pid=none
-  end_session "$pid" "$pid_start" "$1"
+  end_session "$pid" "$pid_start" "$1" "$2"
 }
 
 adopt() { # JOB N end
@@ -895,8 +934,7 @@ list_again() { # -> whole, and what the exit record says
 }
 
 lose() { # the attempt $a of $j and $n for $loss: its wrapper is gone; what is left of the job could never be told of
-  echo 20 >"$a/cancelled" # should the wrapper be only slow, it starts nothing now
-  end_attempt 20
+  end_because cancelled 20 # should the wrapper be only slow, it starts nothing now
   say "lost $j $n ${loss:-gone}"
 }
 

@@ -3,8 +3,9 @@
  * it. So a later controller knows where each job may be, also while a machine cannot be asked, and what each job has used
  * up of its retries and losses. One JSON object a line; a line that was cut off by a crash is no line.
  *
- * Lines are written before their deed, and put on the disk within a second: what a power cut takes of the last second is
- * found again on the machines that can be reached.
+ * That an attempt is given is written before its machine hears of it. The rest can be told by the machines and the results
+ * as well, and is written with the next such line, soon at the latest. All is put on the disk within a second: what a power
+ * cut takes of that is found again on the machines that can be reached.
  */
 
 import { createHash } from 'node:crypto';
@@ -72,12 +73,18 @@ type Entry =
   | { readonly type: 'over'; readonly job: string; readonly number: number }
   | { readonly type: 'torn'; readonly job: string; readonly number: number };
 
+const WRITE_AFTER_MS = 200;
 const SYNC_AFTER_MS = 1000;
 
 /** A batch's journal, open for writing. */
 export class Journal {
   readonly #histories: Map<JobId, JobHistory>;
   readonly #fd: number;
+  /** Bytes in the file, which is ours alone. */
+  #size: number;
+  /** Lines that are not written yet. */
+  #waiting = '';
+  #writing: NodeJS.Timeout | undefined;
   #syncing: NodeJS.Timeout | undefined;
   #isClosed = false;
 
@@ -86,6 +93,7 @@ export class Journal {
     this.#histories = readJournal(path);
     this.#fd = openSync(path, 'a', 0o600);
     if (isCutOff(path)) writeSync(this.#fd, '\n');
+    this.#size = fstatSync(this.#fd).size;
   }
 
   /** What it tells of each job. */
@@ -97,6 +105,7 @@ export class Journal {
   given(job: Pick<Job, 'id' | 'command'>, number: number, { machine, machineKey, runs }: JournalPlace): void {
     const command = commandHash(job.command);
     this.#write({ type: 'given', job: job.id, number, machine, key: machineKey, runs, command });
+    this.flush();
   }
 
   /** Its command was heard to begin. */
@@ -126,33 +135,55 @@ export class Journal {
     this.#write({ type: 'torn', job, number: 0 });
   }
 
-  close(): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    clearTimeout(this.#syncing);
-    closeSync(this.#fd);
-  }
-
-  #write(entry: Entry): void {
-    if (this.#isClosed) return; // the batch was left: its machines tell the rest
-    writeWhole(this.#fd, Buffer.from(`${JSON.stringify(entry)}\n`));
-    const job = jobId(entry.job);
-    this.#histories.set(job, after(this.#histories.get(job) ?? NOTHING, entry));
+  /** Writes what waits. @throws when there is no room */
+  flush(): void {
+    clearTimeout(this.#writing);
+    this.#writing = undefined;
+    if (this.#isClosed || this.#waiting === '') return;
+    const lines = this.#waiting;
+    this.#waiting = '';
+    this.#writeWhole(Buffer.from(lines));
     this.#syncing ??= setTimeout(() => {
       this.#syncing = undefined;
       if (!this.#isClosed) fdatasync(this.#fd, () => {}); // a file system that cannot has nothing better to offer
     }, SYNC_AFTER_MS).unref();
   }
-}
 
-/** Writes all of a line, or nothing of it: on a full disk a part would spoil the next one. */
-function writeWhole(fd: number, line: Buffer): void {
-  const { size } = fstatSync(fd);
-  try {
-    for (let at = 0; at < line.length; ) at += writeSync(fd, line, at);
-  } catch (error) {
-    ftruncateSync(fd, size);
-    throw error;
+  close(): void {
+    if (this.#isClosed) return;
+    try {
+      this.flush();
+    } catch {
+      // No room: what these lines tell is told by the machines and the results, too.
+    }
+    this.#isClosed = true;
+    clearTimeout(this.#syncing);
+    closeSync(this.#fd);
+  }
+
+  /** Writes all of some lines, or nothing of them: on a full disk a part would spoil the next one. */
+  #writeWhole(lines: Buffer): void {
+    try {
+      for (let at = 0; at < lines.length; ) at += writeSync(this.#fd, lines, at);
+    } catch (error) {
+      ftruncateSync(this.#fd, this.#size);
+      throw error;
+    }
+    this.#size += lines.length;
+  }
+
+  #write(entry: Entry): void {
+    if (this.#isClosed) return; // the batch was left: its machines tell the rest
+    this.#waiting += `${JSON.stringify(entry)}\n`;
+    this.#writing ??= setTimeout(() => {
+      try {
+        this.flush();
+      } catch {
+        // No room: the next attempt that is given finds out.
+      }
+    }, WRITE_AFTER_MS).unref();
+    const job = jobId(entry.job);
+    this.#histories.set(job, after(this.#histories.get(job) ?? NOTHING, entry));
   }
 }
 

@@ -67,7 +67,7 @@ test('the exit code tells whether all have ended that were to', () => {
   expect(to.err).toEqual([
     'off: not all could be ended: no answer',
     '1 orphan ended, 1 not',
-    '1 left alone, since another computer may go on with it: --kill-orphans 999999999999 ends it',
+    '1 left alone, since somebody may still go on with it: --kill-orphans 999999999999 ends it',
   ]);
 });
 
