@@ -86,7 +86,6 @@ describe('flags about what goes wrong', () => {
     ['--halt now,fail=1.5', '--halt: found "now,fail=1.5"'],
     ['--halt later,fail=1', '--halt: found "later,fail=1"'],
     ['--halt now,fail=101%', '--halt: found "now,fail=101%"'],
-    ['--machine-lost-after 0', '--machine-lost-after: found "0"'],
     ['--max-output lots', '--max-output: found the size "lots"'],
     ['--max-output 0', '--max-output: found "0", expected more than nothing'],
     ['--timeout 5 --timeout 6', '--timeout was given 2 times, expected once'],
