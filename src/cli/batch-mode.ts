@@ -16,8 +16,7 @@ export const MODE_OPTIONS = {
   orphans: {
     group,
     type: 'boolean',
-    describe:
-      'list jobs on the machines that no batch comes back to; with FILE only those of that batch',
+    describe: 'list jobs on the machines that no batch comes back to; with FILE only those of that batch',
   },
   'kill-orphans': {
     group,

@@ -5,22 +5,19 @@
 import { resolve } from 'node:path';
 import { watchAbsences } from '../allocator/absence.ts';
 import { MachinePool, type PoolMachine } from '../allocator/machine-pool.ts';
-import { type LateJoinOptions, type OpenPoolOptions, openPool } from '../allocator/open-pool.ts';
-import type { Placement } from '../allocator/virtual-resources.ts';
+import { type OpenPoolOptions, openPool } from '../allocator/open-pool.ts';
 import { RemoteError, SchedulerError, UsageError } from '../domain/errors.ts';
 import type { SchedulerEvent } from '../domain/events.ts';
 import { isSuccess, type Job, type JobOutcome, jobId } from '../domain/job.ts';
 import type { MachineName } from '../domain/machine.ts';
-import type { Reservation, RunningAttempt } from '../domain/ports.ts';
+import type { Refusal, Reservation, RunningAttempt } from '../domain/ports.ts';
 import { Engine } from '../engine/engine.ts';
 import { notesText } from '../files/source-notes.ts';
 import { SourceTrees } from '../files/source-trees.ts';
-import type { FoundMachines } from '../machine/find-machines.ts';
 import { originOf } from '../runner/batch-origin.ts';
 import { noteLeftovers } from '../runner/end-leftovers.ts';
 import { jobFolder, machineKey } from '../runner/job-folder.ts';
-import type { RunnerOptions } from '../runner/machine-runner.ts';
-import { type BatchRecord, type RememberedRequest, takeBatch } from '../stores/batch-record.ts';
+import { type BatchRecord, takeBatch } from '../stores/batch-record.ts';
 import { historyOf } from '../stores/journal.ts';
 import { MemoryStore } from '../stores/memory.ts';
 import {
@@ -31,64 +28,17 @@ import {
 } from '../stores/result-folder.ts';
 import { EventStream } from '../util/event-stream.ts';
 import { FolderSync } from '../util/folder-sync.ts';
-import { type BatchLine, type JobDefaults, jobNameStem, readBatchFile } from './batch-file.ts';
+import { type BatchLine, jobNameStem, readBatchFile } from './batch-file.ts';
 import { isWorthRetry, MedianTimeout, watchHalt } from './batch-limits.ts';
+import type { BatchOptions, BatchSummary, PlannedStart, StrandedJob } from './batch-options.ts';
 import { EarlierAttempts } from './earlier-attempts.ts';
 import { gitState } from './git-state.ts';
 import { checkShellSyntax, lineNoteText } from './line-checks.ts';
 import { defaultsHint, impossibleJobsText, reasonsOf } from './request-hints.ts';
-import type { SurvivalOptions } from './survival-options.ts';
 import { TOOL_VERSION } from './tool-version.ts';
 import { changedTreeText, copiesText } from './tree-notes.ts';
 
-/** What a batch is and where it runs. */
-export interface BatchOptions extends SurvivalOptions {
-  /** The batch file as the user named it. */
-  readonly file: string;
-  readonly machines: FoundMachines;
-  /** How the machines were named: a later question about the batch need not name them again. */
-  readonly asked?: Pick<RememberedRequest, 'machines' | 'sshConfig'>;
-  /** What a line gets that does not say otherwise. */
-  readonly defaults: JobDefaults;
-  /** Results folder. @default 'job_results' */
-  readonly results?: string;
-  /** Folder that relative paths start from. @default the working directory */
-  readonly cwd?: string;
-  readonly placement?: Placement;
-  /** Only follow or end what earlier runs started: neither files nor requests matter then. @default false */
-  readonly startsNothing?: boolean;
-  /** Only plan: query the machines and start nothing. @default false */
-  readonly dryRun?: boolean;
-  /** Hears of things a person should know before anything starts. One line each. */
-  readonly onWarning?: (message: string) => void;
-  readonly onOutput?: RunnerOptions['onOutput'];
-  /** Time limits and the like, for tests and unusual networks. */
-  readonly tuning?: Pick<OpenPoolOptions, 'ssh' | 'query'> &
-    Partial<Pick<RunnerOptions, 'outputPollMs' | 'gpuWaitMs'>> & {
-      readonly lateJoin?: LateJoinOptions;
-      readonly backoff?: OpenPoolOptions['backoff'];
-    };
-}
-
-/** How a batch came out. */
-export interface BatchSummary {
-  /** Lines that are jobs. */
-  readonly jobs: number;
-  /** Lines with a good result now, from this run or an earlier one. */
-  readonly good: number;
-}
-
-/** Where a line would start if the batch were run now. */
-export type PlannedStart =
-  | { readonly type: 'starts'; readonly job: Job; readonly machine: string; readonly gpus: readonly number[] }
-  | { readonly type: 'waits'; readonly job: Job }
-  | { readonly type: 'never-fits'; readonly job: Job; readonly reasons: readonly string[] };
-
-/** A job whose machine could not hear that it is to end: that is noted, and done at the next contact. */
-export interface StrandedJob {
-  readonly machine: string;
-  readonly job: string;
-}
+export type { BatchOptions, BatchSummary, PlannedStart, StrandedJob } from './batch-options.ts';
 
 const KILL_AFTER_MS = 10_000;
 
@@ -194,17 +144,7 @@ export class BatchRun implements AsyncDisposable {
       },
     });
     this.#engine = new Engine(this.#store, pool, {
-      onNeverFits: ({ id, name, line, command, request }, { shortfalls }) =>
-        this.events.publish({
-          type: 'job:never-fits',
-          at: Date.now(),
-          job: id,
-          name,
-          line,
-          command,
-          request,
-          shortfalls,
-        }),
+      onNeverFits: (job, { shortfalls }) => this.#tellNeverFits(job, shortfalls),
     });
     this.#earlier = new EarlierAttempts({
       pool,
@@ -628,20 +568,14 @@ export class BatchRun implements AsyncDisposable {
     );
   }
 
+  #tellNeverFits({ id, name, line, command, request }: Job, shortfalls: Refusal['shortfalls']): void {
+    const about = { job: id, name, line, command, request, shortfalls };
+    this.events.publish({ type: 'job:never-fits', at: Date.now(), ...about });
+  }
+
   #refuseImpossible(): void {
     const impossible = this.#impossible();
-    for (const { id, name, line, command, request } of impossible) {
-      this.events.publish({
-        type: 'job:never-fits',
-        at: Date.now(),
-        job: id,
-        name,
-        line,
-        command,
-        request,
-        shortfalls: this.#pool.explainEver(request),
-      });
-    }
+    for (const job of impossible) this.#tellNeverFits(job, this.#pool.explainEver(job.request));
     if (impossible.length === 0) return;
     throw new UsageError(impossibleJobsText(this.#pool, impossible, this.#options.defaults.request));
   }

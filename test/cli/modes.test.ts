@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { until } from '../../rig/until.ts';
+import { until } from '../rig/until.ts';
 
 const tsx = resolve('node_modules/tsx/dist/esm/index.mjs');
 const program = resolve('src/cli/execute-batch.ts');
