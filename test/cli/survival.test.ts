@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type TestHost, TestHosts } from '../rig/test-hosts.ts';
 import { until } from '../rig/until.ts';
-import { hostsAreMachines, linesOf, Project, type RunningCommand, TINY_CPU } from './run-command.ts';
+import { hostsAreMachines, linesOf, Project, type RunningCommand, TINY, TINY_CPU } from './run-command.ts';
 
 let hosts: TestHosts;
 
@@ -21,6 +21,7 @@ beforeAll(async () => {
     // Behind a relay, so that while it is cut it accepts connections and says nothing.
     { name: 'hanging', delayMs: 1 },
     { name: 'slow', bashrc: 'echo welcome; sleep 3; echo to this machine' },
+    { name: 'gpu', gpus: [{ memoryTotalMiB: 8000 }] },
   ]);
 });
 afterAll(() => hosts.close());
@@ -438,6 +439,33 @@ describe.concurrent('the controller goes away', () => {
     expect(alive.map(({ commandLine }) => commandLine)).toEqual([expect.stringContaining('/lines.sh.1/2/')]);
     await open(host, 'moved-go');
     expect((await again.ended).exitCode).toBe(0);
+  });
+
+  test('a job that is followed again holds the GPU that it held, and its own use is not counted as that of others', async () => {
+    const host = hosts.get('gpu');
+    await using project = await Project.start(hosts);
+    const held = 'gpu-job --memory 5000 --until ~/gpu-go';
+    await project.write('lines.sh', [
+      noted('gpu', held),
+      noted('gpu', 'gpu-job --memory 5000 --seconds 0.1'),
+    ]);
+    const args = ['lines.sh', '--machines', 'gpu.yaml', ...TINY, '--gpu-memory-required', '5000'];
+    const left = await project.batch(...args, '--leave');
+    expect([left.exitCode, left.stderr]).toEqual([
+      0,
+      expect.stringContaining('1 started, 1 running now, 1 waiting'),
+    ]);
+    await until(async () => (await host.gpuLedger()).some(({ event }) => event === 'take'));
+    // 3000 MiB are free now. That line 2 fits at all is known since what line 1 uses is ours.
+    const running = project.startBatch(args);
+    await running.says(/still running: lines\.sh\.1/);
+    expect(running.stdout).toMatch(/machine limits: {2}\{'gpu\.yaml': 1\}/);
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    expect(await ledger(host, 'gpu')).toEqual(['lines.sh.1 1']);
+    await open(host, 'gpu-go');
+    expect((await running.ended).exitCode).toBe(0);
+    expect(await ledger(host, 'gpu')).toEqual(['lines.sh.1 1', 'lines.sh.2 1']);
+    expect((await host.gpuLedger()).every(({ event, jobs }) => event !== 'refuse' && jobs <= 1)).toBe(true);
   });
 
   test('lines that have moved are not run twice', async () => {
