@@ -176,12 +176,30 @@ is_in_session() { # pid session
   { read -r stat <"/proc/$1/stat"; } 2>/dev/null && in_session "$2" ${stat##*) }
 }
 
+# Whether a process, of which $stat was just read, is in the session of another job: our wrappers, which are in one session,
+# have started that session's first process.
+is_of_other_job() { # pid
+  local IFS=' '
+  set -- "$1" ${stat##*) } # pid state ppid pgrp session
+  if [ "$5" = "$own_session" ]; then return 0; fi # a wrapper: nobody can join a session
+  if [ "$5" = "$1" ]; then first_parent=$3
+  else
+    { read -r first <"/proc/$5/stat"; } 2>/dev/null || return 1
+    set -- ${first##*) }
+    first_parent=$2
+  fi
+  { read -r first <"/proc/$first_parent/stat"; } 2>/dev/null || return 1
+  set -- ${first##*) }
+  [ "$4" = "$own_session" ]
+}
+
 has_mark() { # pid, of which $stat was just read
   local IFS=$'\1' tries=3
   while { mapfile -d '' -t environment <"/proc/$1/environ"; } 2>/dev/null; do
     case "$IFS${environment[*]}$IFS" in *"$IFS$mark$IFS"*) return 0 ;; esac
     # A process has none at the moment when it becomes another program. The kernel's own, of session 0, never have one.
     [[ ${#environment[@]} = 0 && $tries -gt 0 && ${stat##*) } =~ ^[^ZX]\ [0-9]+\ [0-9]+\ [1-9] ]] || return 1
+    if is_of_other_job "$1"; then return 1; fi # most are: waiting for each would cost more than all the rest
     tries=$((tries - 1))
     pause 0.003
   done
@@ -1002,6 +1020,11 @@ gpu_waiter() {
   done
 }
 
+own_session=
+if { read -r stat </proc/$$/stat; } 2>/dev/null; then
+  set -- ${stat##*) }
+  own_session=$4
+fi
 start_of "$$"
 me="$$ $start $boot"
 if [ -n "$CONTROLLER" ]; then printf '%s\n' "$me" >"$R/.controller"; fi
