@@ -122,6 +122,7 @@ test('an attempt on a machine that has not joined settles when that joins, or is
   expect(await awaited.ended).toEqual({ type: 'lost', reason: 'never came' });
   // On a machine that has joined, one without a trace never began, and never will.
   const traceless = pool.awaitMachine(smallJob('c', 'true'), { job: jobId('c'), number: 2 }, one);
+  expect(pool.stranded()).toEqual([traceless]); // its machine is up, and yet nobody can end it
   pool.followAwaited(traceless, {
     attempt: traceless.attempt,
     machine: one,

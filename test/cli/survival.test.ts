@@ -427,6 +427,12 @@ describe.concurrent('the controller goes away', () => {
       expect.stringMatching(/1 job .*may still run on box/),
     ]);
     expect(await ledger(host, 'moved')).toEqual(['lines.sh.1 1']);
+    const cancelled = await project.batch('lines.sh', '--machines', 'other.yaml', ...TINY_CPU, '--cancel');
+    expect([cancelled.exitCode, cancelled.stderr]).toEqual([
+      1,
+      expect.stringContaining('lines.sh.1 may run on there'),
+    ]);
+    await rm(join(project.path, 'job_results/.to-be-ended.json'));
     const id = (await project.read('job_results/.batches/lines.sh.id')).trim();
     // A cleaner of caches removes the folder: what runs is ended before the job runs again.
     await rm(await runsOf(project, host), { recursive: true });
@@ -466,6 +472,21 @@ describe.concurrent('the controller goes away', () => {
     expect((await running.ended).exitCode).toBe(0);
     expect(await ledger(host, 'gpu')).toEqual(['lines.sh.1 1', 'lines.sh.2 1']);
     expect((await host.gpuLedger()).every(({ event, jobs }) => event !== 'refuse' && jobs <= 1)).toBe(true);
+  });
+
+  test('what a machine keeps in another folder now is run again when absences are given up, and nothing hangs', async () => {
+    const host = hosts.get('box');
+    await using project = await Project.start(hosts);
+    await project.write('lines.sh', [noted('given', waitFor('given-go'))]);
+    const left = await project.batch('lines.sh', '--machines', 'box.yaml', ...TINY_CPU, '--leave');
+    expect(left.exitCode).toBe(0);
+    await project.machine(host, 'name: box.yaml\nremote_dir: ~/given-up', 'other.yaml');
+    const args = ['lines.sh', '--machines', 'other.yaml', ...TINY_CPU, '--machine-lost-after', '0'];
+    const running = project.startBatch(args);
+    await running.says(/started: lines\.sh\.1/);
+    await open(host, 'given-go');
+    expect((await running.ended).exitCode).toBe(0);
+    expect(await ledger(host, 'given')).toEqual(['lines.sh.1 1', 'lines.sh.1 2']);
   });
 
   test('lines that have moved are not run twice', async () => {

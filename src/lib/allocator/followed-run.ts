@@ -54,6 +54,11 @@ export class FollowedRun implements RunningAttempt {
     );
   }
 
+  /** Whether a machine's runner has it, and can tell what becomes of it. */
+  get isAttached(): boolean {
+    return this.#isAttached;
+  }
+
   /** Its machine stayed away, and nobody waits for it any more. */
   get isGivenUp(): boolean {
     return this.#isGivenUp;

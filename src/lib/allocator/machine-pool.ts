@@ -258,7 +258,7 @@ export class MachinePool implements ExecutionBackend {
 
   /** Attempts that nobody can say of whether they run: their machines cannot be reached now. */
   stranded(): readonly FollowedRun[] {
-    return [...this.#followed].filter(({ machine }) => !this.isUp(machine));
+    return [...this.#followed].filter(({ machine, isAttached }) => !isAttached || !this.isUp(machine));
   }
 
   /**

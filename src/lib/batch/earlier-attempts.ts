@@ -60,6 +60,7 @@ export class EarlierAttempts {
   /** The same, before they are followed; and those whose machine is not named. */
   #toAwait: (readonly [Job, Open])[] = [];
   #absent: (readonly [Job, Open])[] = [];
+  #known: ReadonlySet<JobId> = new Set();
   /** Attempts that go on although another had begun to write its job's output. */
   readonly #returned = new Set<string>();
 
@@ -113,6 +114,8 @@ export class EarlierAttempts {
       else this.#absent.push([job, open]);
     }
     this.#sorted = { ...sorted, toAdopt };
+    const awaited = [...this.#toAwait, ...this.#absent].map(([{ id }]) => id);
+    this.#known = new Set([...toAdopt.map(({ job }) => job.id), ...awaited]);
     return late;
   }
 
@@ -145,11 +148,7 @@ export class EarlierAttempts {
 
   /** Whether an earlier attempt of the job may be somewhere. */
   isKnown(job: JobId): boolean {
-    return (
-      this.#sorted.toAdopt.some((one) => one.job.id === job) ||
-      this.#toAwait.some(([{ id }]) => id === job) ||
-      this.#absent.some(([{ id }]) => id === job)
-    );
+    return this.#known.has(job);
   }
 
   /** Whether the job's attempt is on a machine that has not joined. */
@@ -220,8 +219,14 @@ export class EarlierAttempts {
   }
 
   #letGo(machine: MachineName, jobs: readonly Job[], why: string): void {
-    const { warn, engine, givesUp } = this.#options;
-    if (givesUp || this.#isEndingAll) return;
+    const { warn, engine, pool, givesUp } = this.#options;
+    if (this.#isEndingAll) return;
+    if (givesUp) {
+      // A name that answers is never away, so the clock that gives machines up would wait for ever.
+      if (pool.isUp(machine))
+        for (const { id } of jobs) this.#awaited.get(id)?.followed.giveUp(`${machine} ${why}`);
+      return;
+    }
     const count = jobs.length === 1 ? '1 job' : `${jobs.length} jobs`;
     warn(
       `${count} of an earlier run may still run on ${machine}, which ${why}: name it to bring them home, ` +
@@ -245,6 +250,7 @@ export class EarlierAttempts {
   async takeLate(machine: PoolMachine): Promise<void> {
     const { pool, store, jobs, toRun, histories, warn } = this.#options;
     const all = (await machine.runner?.discover()) ?? [];
+    const runs = await machine.runner?.runsFolder();
     const givenUp = new Map(pool.takeGivenUp(machine.name).map((one) => [key(one.attempt), one]));
     for (const { job } of givenUp.values()) this.#awaited.delete(job.id);
     const found = all.filter(({ attempt }) => !givenUp.has(key(attempt)));
@@ -263,7 +269,7 @@ export class EarlierAttempts {
     const here = machineKey(machine.snapshot.identity);
     const replaced: Job[] = [];
     for (const [id, { open: expected, followed }] of [...this.#awaited]) {
-      if (expected.machineKey !== here) {
+      if (expected.machineKey !== here || expected.runs !== runs) {
         if (expected.machine === machine.name) replaced.push(followed.job);
         continue;
       }
@@ -278,7 +284,12 @@ export class EarlierAttempts {
         pool.followAwaited(followed, traceless(followed.job, followed.attempt, machine.name));
       }
     }
-    if (replaced.length > 0) this.#letGo(machine.name, replaced, 'is another machine than it was then');
+    if (replaced.length > 0)
+      this.#letGo(
+        machine.name,
+        replaced,
+        'is another machine than it was then, or has another account or folder now',
+      );
     for (const { job, found: one } of best.values()) await this.#takeBack(job, one);
   }
 
