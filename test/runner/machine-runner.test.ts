@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
 import { chmod, mkdir, readdir, readFile, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
 import { machineName } from '../../src/lib/domain/machine.ts';
 import { LocalHost } from '../../src/lib/remote/local-host.ts';
@@ -103,14 +105,24 @@ test('brings output home while the job runs', async () => {
   expect(heard).toEqual(['live out first\n', 'live err last\n']);
 });
 
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
 test('a burst of 70 MB arrives whole, in bounded memory, and delays no other job', async () => {
+  // What is held counts, not what waits for the collector, which comes when it likes.
+  const held = () => {
+    collectGarbage();
+    return process.memoryUsage().arrayBuffers;
+  };
   let most = 0;
+  let pieces = 0;
   await using here = await LocalRunner.open({
     onOutput: () => {
-      most = Math.max(most, process.memoryUsage().arrayBuffers);
+      pieces += 1;
+      if (pieces % 8 === 0) most = Math.max(most, held());
     },
   });
-  const before = process.memoryUsage().arrayBuffers;
+  const before = held();
   const burst = await here.start(
     smallJob(
       'burst',
@@ -128,7 +140,8 @@ test('a burst of 70 MB arrives whole, in bounded memory, and delays no other job
   const out = await readFile(here.result('burst.out'));
   expect(out.length).toBe(70_000_000);
   expect(out.subarray(0, 40_000_000).equals(Buffer.alloc(40_000_000, 'a line of the burst\n'))).toBe(true);
-  expect(most - before).toBeLessThan(32 << 20);
+  expect(most).toBeGreaterThan(0);
+  expect(most - before).toBeLessThan(4 << 20);
 });
 
 test('spaces the starts, also of jobs that wait for the same source tree', async () => {
