@@ -1,17 +1,18 @@
 #!/bin/bash
-# Makes sure that what the bench measures itself against is there: GNU parallel and rsync. Silent when they are. As root
-# on Debian or Ubuntu it installs them and says so; elsewhere it stops with the one line to run.
+# Makes sure that what the bench measures itself against is there: GNU parallel, rsync, pdsh, clush. Silent when they are.
+# As root on Debian or Ubuntu it installs them and says so; elsewhere it stops with the one line to run.
 set -eu
 
-# moreutils has another `parallel`, which knows nothing of machines.
+# Packages, and the command of each. moreutils has another `parallel`, which knows nothing of machines.
 is_there() {
   case $1 in
     parallel) parallel --version </dev/null 2>/dev/null | head -n 1 | grep -q '^GNU parallel' ;;
+    clustershell) command -v clush >/dev/null ;;
     *) command -v "$1" >/dev/null ;;
   esac
 }
 missing=()
-for peer in parallel rsync; do
+for peer in parallel rsync pdsh clustershell; do
   is_there "$peer" || missing+=("$peer")
 done
 if [ ${#missing[@]} = 0 ]; then exit 0; fi
@@ -22,7 +23,7 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
   elif command -v brew >/dev/null; then line="brew install ${missing[*]}"
   else line="(install ${missing[*]} with this system's package manager)"
   fi
-  echo "The bench needs what is not installed (GNU parallel, rsync). Run: $line" >&2
+  echo "The bench needs what is not installed (GNU parallel, rsync, pdsh, clush). Run: $line" >&2
   exit 1
 fi
 

@@ -10,6 +10,7 @@ const command = (name: string) => fileURLToPath(new URL(`../dist/cli/${name}.js`
 /** Entry points as npm installs them. */
 export const EXECUTE_BATCH = command('execute-batch');
 export const EXECUTE_REMOTE = command('execute-remote');
+export const EXECUTE_TO = command('execute-to');
 
 /** So small that a machine's `max_jobs` is what limits a batch. */
 const SMALL_REQUEST = ['--no-gpu-required', '--memory-required', '1', '--num-cpus', '0.001'];

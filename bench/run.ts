@@ -6,6 +6,7 @@
 import { availableParallelism, loadavg } from 'node:os';
 import { adoptBench } from './adopt.ts';
 import { combineBench } from './combine.ts';
+import { fanoutBench } from './fanout.ts';
 import { type Figure, tableOf } from './figure.ts';
 import { filesBench } from './files.ts';
 import { latencyBench } from './latency.ts';
@@ -19,6 +20,7 @@ const HOSTS = 4;
 const benches: Readonly<Record<string, (bench: Bench) => Promise<readonly Figure[]>>> = {
   throughput: throughputBench,
   latency: latencyBench,
+  fanout: fanoutBench,
   adopt: adoptBench,
   memory: waitingMemoryBench,
   files: filesBench,

@@ -4,10 +4,10 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile } from 'node:fs/promises';
 import type { HostProcess } from '../test/rig/test-hosts.ts';
 import { until } from '../test/rig/until.ts';
 import type { Figure } from './figure.ts';
+import { peakMegabytes } from './peak-memory.ts';
 import type { Bench } from './project.ts';
 
 const JOBS = 10_000;
@@ -113,11 +113,4 @@ async function expectNothingNew(bench: Bench, before: readonly HostProcess[]): P
   await until(async () => (await left()).length === 0, {
     describe: async () => `an empty host; there is ${JSON.stringify(await left())}`,
   });
-}
-
-/** The most memory that a process ever had in use, in MB (10^6 bytes); undefined where that is not told. */
-async function peakMegabytes(pid: number): Promise<number | undefined> {
-  const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
-  const kibibytes = /^VmHWM:\s*(\d+) kB$/m.exec(status)?.[1]; // "kB" means KiB, see proc(5)
-  return kibibytes === undefined ? undefined : (Number(kibibytes) * 1024) / 1e6;
 }

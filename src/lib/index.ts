@@ -73,6 +73,21 @@ export { type RemoteRunOptions, runRemote } from './batch/remote-run.ts';
 export type { HaltRule, JobTimeout, RetryReason, SurvivalOptions } from './batch/survival-options.ts';
 export type { SkippedJob } from './stores/result-folder.ts';
 
+// One command on many machines.
+
+export { type ExecuteToOptions, executeTo, FanoutRun } from './fanout/execute-to.ts';
+export {
+  type FanoutEvent,
+  type HostOutcome,
+  type HostResult,
+  type HostState,
+  isGood,
+  type Left,
+  type Reason,
+} from './fanout/host-result.ts';
+export { InputSpool } from './fanout/input-spool.ts';
+export { expandRange, foldNames } from './machine/host-range.ts';
+
 // Machine files: names, files and ssh destinations become machines; no machine is asked anything.
 
 export {

@@ -1,8 +1,9 @@
 import { join, relative } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { checkJobName, checkJobNames, MAX_NAME_BYTES } from '../../src/lib/batch/job-names.ts';
+import { checkJobNames } from '../../src/lib/batch/job-names.ts';
 import { UsageError } from '../../src/lib/domain/errors.ts';
+import { checkJobName, MAX_NAME_BYTES } from '../../src/lib/runner/job-name.ts';
 
 const jobs = (...names: string[]) => names.map((name, index) => ({ name, line: index + 1 }));
 

@@ -182,9 +182,19 @@ export class Project implements AsyncDisposable {
     return this.startRemote(args).ended;
   }
 
-  /** Runs a line of bash in the project, in which `execute_batch` and `execute_remote` are the built commands. */
+  /** Starts execute_to. */
+  startTo(args: readonly string[], options?: RunOptions): RunningCommand {
+    return this.#start('execute-to.js', args, options);
+  }
+
+  /** Runs execute_to to its end. */
+  to(...args: readonly string[]): Promise<CommandEnd> {
+    return this.startTo(args).ended;
+  }
+
+  /** Runs a line of bash in the project, in which `execute_batch`, `execute_remote` and `execute_to` are the built commands. */
   startShell(line: string, options?: RunOptions): RunningCommand {
-    const defined = ['batch', 'remote'].map(
+    const defined = ['batch', 'remote', 'to'].map(
       (name) =>
         `execute_${name}() { '${process.execPath}' '${join(DIST, `execute-${name}.js`)}' --ssh-config '${this.sshConfigPath}' "$@"; }`,
     );

@@ -1,13 +1,17 @@
+import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, readdir, readFile, readlink, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { machineName } from '../../src/lib/domain/machine.ts';
 import { fetchFiles } from '../../src/lib/files/fetch.ts';
+import { FETCH_FUNCTIONS } from '../../src/lib/files/fetch-script.ts';
 import { LocalHost } from '../../src/lib/remote/local-host.ts';
 import { RequestShell } from '../../src/lib/remote/remote-shell.ts';
 import { scratch } from '../remote/run-over.ts';
 import { runOrThrow } from '../rig/command.ts';
+import { findProgram } from '../rig/find-program.ts';
 import { until } from '../rig/until.ts';
 import { type CraftedEntry, craftedArchive } from './crafted-archive.ts';
 import { smallDisk } from './small-disk.ts';
@@ -396,4 +400,22 @@ test('a disk that fills while it is written to is told with the reason, and can 
   await rm(join(disk.path, 'sub'), { recursive: true });
   expect(await readdir(disk.path)).toEqual([]);
   expect(await shell.text('echo fine')).toEqual({ exitCode: 0, output: 'fine\n' });
+});
+
+test('names are sorted out without bash, and without a sort that knows NUL', async () => {
+  const bin = join(folder.path, 'only');
+  await mkdir(bin);
+  const tools = ['od', 'tr', 'awk', 'head', 'stat', 'tar', 'cat', 'sha256sum', 'sh'];
+  for (const tool of tools) await symlink(findProgram(tool), join(bin, tool));
+  await writeFile(join(bin, 'sort'), '#!/bin/sh\nexit 1\n', { mode: 0o755 });
+  const names = ['b\na', '-n', 'c', "it's \\0101 %d", 'c', 'é\xff', '-n'];
+  const given = names.map((name) => `${name}\0`).join('');
+  const script = `${FETCH_FUNCTIONS}\ncommand -v bash && exit 9\nfetch_sort <given`;
+  await writeFile(join(folder.path, 'given'), given, 'latin1');
+  const { stdout } = await promisify(execFile)('/bin/sh', ['-c', script], {
+    cwd: folder.path,
+    env: { PATH: bin },
+    encoding: 'latin1',
+  });
+  expect(stdout.split('\0')).toEqual(['b\na', '-n', 'c', "it's \\0101 %d", 'é\xff', '']);
 });

@@ -83,7 +83,7 @@ describe('where a name leads', () => {
     expect(machines[0]?.config).not.toHaveProperty('port');
   });
 
-  test.each(['-oProxyCommand=reboot', 'a b', '', 'ann@', 'gpu1:99999', 'gpu\u001b[2J'])(
+  test.each(['-oProxyCommand=reboot', 'a b', '', 'ann@', 'gpu1:99999', 'gpu\u001bc'])(
     '%j is nothing',
     async (name) => {
       await expect(find(name)).rejects.toThrow(/^found the machine ".*", expected a machine file/);
@@ -121,6 +121,294 @@ describe('what is refused', () => {
     await expect(find('binary')).rejects.toThrow(MachineConfigError);
     write('here/huge.yaml', '#'.repeat(1024 * 1024 + 1));
     await expect(find('huge')).rejects.toThrow('no text of at most 1 MiB');
+  });
+});
+
+const namesOf = async (...names: string[]) =>
+  (await find(...names)).machines.map(({ config }) => config.name as string);
+const LAB = `machines:
+  gpu01: {ip: 10.0.0.1}
+  gpu02: {ip: 10.0.0.2}
+  gpu03: {ip: 10.0.0.3}
+groups:
+  fast: gpu[01-02]
+  odd: [gpu01, "gpu03"]
+  most: "@fast,@odd,!gpu02"
+`;
+
+describe('lists of hosts', () => {
+  test('items with commas, in their order: files, names, local, destinations, ranges', async () => {
+    write('here/lab.yaml', LAB);
+    expect(await namesOf('local, lab.yaml ,ann@n[9-10]:2201,[::1]:22')).toEqual([
+      ...['local', 'gpu01', 'gpu02', 'gpu03', 'ann@n9:2201', 'ann@n10:2201', '[::1]:22'],
+    ]);
+    const { machines } = await find('ann@n[9-10]:2201,local');
+    expect(machines).toMatchObject([
+      {
+        kind: 'ssh',
+        config: { host: 'n9', port: 2201, username: 'ann', source: { destination: 'ann@n9:2201' } },
+      },
+      { kind: 'ssh', config: { host: 'n10' } },
+      { kind: 'local' },
+    ]);
+  });
+
+  test('a name is first a machine of a file of the call, wherever that stands', async () => {
+    const lab = write('here/lab.yaml', LAB);
+    write('here/gpu02.yaml'); // a file of that name comes second
+    const { machines } = await find('gpu[02-04],lab.yaml');
+    expect(machines.map(({ config: { name, source } }) => [name, source.type])).toEqual([
+      ['gpu02', 'file'],
+      ['gpu03', 'file'],
+      ['gpu04', 'destination'],
+      ['gpu01', 'file'],
+    ]);
+    expect(machines[0]?.config).toMatchObject({ host: '10.0.0.2', source: { path: lab, line: 3 } });
+    expect(await namesOf('gpu03,lab')).toEqual(['gpu03', 'gpu01', 'gpu02']);
+    expect(await namesOf('gpu[02-02]')).toEqual(['gpu02.yaml']);
+  });
+
+  test('a name with commas or brackets that is a file stays one', async () => {
+    const comma = write('here/a,b.yaml');
+    const range = write('here/m[1-2].yaml');
+    expect(await pathsOf('a,b.yaml')).toEqual([comma]);
+    expect(await pathsOf('a,b')).toEqual([comma]);
+    expect(await pathsOf('m[1-2].yaml,local')).toEqual([range, 'builtin']);
+    const one = write('here/x/m1.yaml', 'ip: x');
+    const two = write('here/x/m2.yaml', 'ip: y');
+    expect(await pathsOf('x/m[1-2].yaml')).toEqual([one, two]);
+  });
+
+  test('what is meant twice is there once', async () => {
+    write('here/lab.yaml', LAB);
+    write('here/n2.yaml', 'ip: x');
+    expect(await namesOf('n[1-3],n2,n[2-4],n1')).toEqual(['n1', 'n2.yaml', 'n3', 'n4']);
+    expect(await namesOf('lab.yaml,gpu03,@fast,@odd')).toEqual(['gpu01', 'gpu02', 'gpu03']);
+    expect(await namesOf('local,local')).toEqual(['local']);
+    expect(await namesOf('n[1-3]', 'n[2-4]')).toHaveLength(4);
+  });
+
+  test('but a file that is named twice, and two things of one name, stay mistakes', async () => {
+    write('here/lab.yaml', LAB);
+    write('here/other.yaml', LAB);
+    await expect(find('./lab.yaml,n[1-2],lab.yaml')).rejects.toThrow('twice, as ./lab.yaml and as lab.yaml');
+    await expect(find('lab.yaml,other.yaml')).rejects.toThrow('found two machines named "gpu01"');
+    expect(await namesOf('lab.yaml,n1,!other.yaml')).toEqual(['n1']);
+    write('here/x/one.yaml'); // its machine has the file's name, which can be named while no other file has it
+    expect(await namesOf('x/one.yaml,n1,one.yaml')).toEqual(['one.yaml', 'n1']);
+    write('here/one.yaml');
+    await expect(find('x/one.yaml,n1,one.yaml')).rejects.toThrow('found two machines named "one.yaml"');
+  });
+
+  test('! leaves out, wherever it stands in the call', async () => {
+    write('here/lab.yaml', LAB);
+    expect(await namesOf('!gpu02,lab.yaml')).toEqual(['gpu01', 'gpu03']);
+    expect(await namesOf('lab', '!gpu[02-03]')).toEqual(['gpu01']);
+    expect(await namesOf('n[1-9],!n[2-8],!@fast,lab.yaml')).toEqual(['n1', 'n9', 'gpu03']);
+    expect(await namesOf('gpu[02-05],!lab.yaml')).toEqual(['gpu04', 'gpu05']);
+    await expect(find('n[1-2],!n1,!n2')).rejects.toThrow('no host is left: the names stand for none');
+    await expect(find('!n1')).rejects.toThrow(
+      'found only what is excluded (!n1), expected hosts to exclude it',
+    );
+    const { machines, warnings } = await find('n[1-2],!n[2-4],!local');
+    expect(machines).toHaveLength(1);
+    expect(warnings).toEqual(['! names local,n[3-4], which are not among the hosts']);
+  });
+
+  test('mistakes name what is wrong', async () => {
+    await expect(find('n[3-1],a')).rejects.toThrow('found "3-1", which counts down, in "n[3-1]"');
+    await expect(find('a,,b')).rejects.toThrow('found the machine "", expected a machine file');
+    await expect(find('a b,c')).rejects.toThrow('found the machine "a b"');
+    await expect(find('-o[1-2]')).rejects.toThrow('found the machine "-o1"');
+    await expect(find('n[1-2]:99999')).rejects.toThrow('found the machine "n1:99999"');
+    await expect(find('a,nowhere.yaml')).rejects.toThrow(`found no file ${cwd}/nowhere.yaml or`);
+    await expect(find('gpu\u001b[2J')).rejects.toThrow(/^found a `\[` without `\]` in "gpu\\x1b\[2J"/);
+    await expect(find('n[1-10000],local')).rejects.toThrow('a list of more than 10000 hosts');
+    await expect(find('n[1-10000],a', 'b')).rejects.toThrow(UsageError);
+    expect((await find('n[1-10000]')).machines).toHaveLength(10_000);
+  });
+});
+
+describe('groups', () => {
+  const users = (text: string) => write('home/.config/ssh-scheduler/groups.yaml', text);
+
+  test('of a machine file, in one another, with ranges and exclusions', async () => {
+    write('here/lab.yaml', LAB);
+    const picked = async (only: string) =>
+      (await findMachines(['lab'], { cwd, home, only: [only] })).machines.map(({ config }) => config.name);
+    expect(await picked('@fast')).toEqual(['gpu01', 'gpu02']);
+    expect(await picked('@odd')).toEqual(['gpu01', 'gpu03']);
+    expect(await picked('@most')).toEqual(['gpu01', 'gpu03']);
+    expect(await picked('@fast,!gpu01')).toEqual(['gpu02']);
+  });
+
+  test('of the user, read only when no file of the call has the group', async () => {
+    users('groups:\n  gpus: gpu[1-2]\n  fast: [n1]\n  r1: x\n  r2: y\n');
+    expect(await namesOf('@gpus,n1')).toEqual(['gpu1', 'gpu2', 'n1']);
+    expect(await namesOf('@r[1-2]')).toEqual(['x', 'y']);
+    write('here/lab.yaml', LAB);
+    expect(await namesOf('lab,@fast')).toEqual(['gpu01', 'gpu02', 'gpu03']);
+    const broken = users('groups: 1');
+    expect(await namesOf('lab,@fast')).toHaveLength(3);
+    await expect(find('@gpus')).rejects.toThrow(`${broken}:1:9: found a number as groups, expected a block`);
+    const other = write('elsewhere/groups.yaml', 'groups: {mine: z}');
+    const options = { cwd, home, configFolder: dirname(other) };
+    expect((await findMachines(['@mine'], options)).machines).toMatchObject([{ config: { name: 'z' } }]);
+  });
+
+  test('members are first machines of the same file, and paths are seen from its folder', async () => {
+    const mine = users(`machines: {gpu01: {ip: x}, all: {ip: y}}
+groups:
+  g: gpu01,gpu02,[::1]:22
+  files: ./more.yaml,^names
+`);
+    write('here/lab.yaml', LAB);
+    write('here/gpu02.yaml');
+    write('home/.config/ssh-scheduler/more.yaml', 'ip: z\nname: z');
+    write('home/.config/ssh-scheduler/names', 'n[1-2]');
+    const { machines, sensitivePaths } = await find('@g,@files');
+    expect(machines.map(({ config: { host, source } }) => [host, source.type])).toEqual([
+      ['x', 'file'],
+      ['gpu02', 'destination'],
+      ['::1', 'destination'],
+      ['z', 'file'],
+      ['n1', 'destination'],
+      ['n2', 'destination'],
+    ]);
+    expect([...sensitivePaths].sort()).toEqual([mine, mine.replace('groups', 'more')].sort());
+    await expect(find('lab.yaml,@g')).rejects.toThrow('found two machines named "gpu01"');
+    expect(await namesOf('lab,!@g')).toEqual(['gpu01', 'gpu03'].slice(1));
+  });
+
+  test('an unknown one: what is meant, and where it was looked for', async () => {
+    const path = join(home, '.config/ssh-scheduler/groups.yaml');
+    await expect(find('@fsat')).rejects.toThrow(
+      `found the unknown group @fsat, expected one that a \`groups:\` has; groups are looked for in ${path} (not there)`,
+    );
+    const lab = write('here/lab.yaml', LAB);
+    users('groups: {other: x}');
+    await expect(find('lab,@fsat')).rejects.toThrow(
+      `found the unknown group @fsat, expected @fast, if that is what is meant; groups are looked for in ${lab} and ${path}`,
+    );
+    await expect(find('lab,@zzzzz')).rejects.toThrow('expected one of @fast, @odd, @most, @other; groups');
+    await expect(find('@')).rejects.toThrow('found the unknown group @, expected one of @other');
+    const twin = write('here/twin.yaml', 'groups: {fast: x}');
+    await expect(find('lab,twin,@fast')).rejects.toThrow(
+      `found the group @fast twice, ${lab}:6 and ${twin}:1, expected it in one of these files`,
+    );
+  });
+
+  test('a circle is shown, and mistakes inside a group name it', async () => {
+    const path = users(`groups:
+  a: x,@b
+  b:
+    - y
+    - "@c"
+  c: "@a"
+  self: "@self"
+  bad: n[1-
+  worse: "@bad"
+  none: "!x"
+  nobody: "a b"
+`);
+    await expect(find('@b')).rejects.toThrow(
+      `found a circle, @b -> @c -> @a -> @b, expected groups and lists that lead to hosts (in @a, ${path}:2)`,
+    );
+    await expect(find('@self')).rejects.toThrow('@self -> @self');
+    await expect(find('n1,!@worse')).rejects.toThrow(/found "1-" as a range|found a `\[` without `\]`/);
+    await expect(find('@worse')).rejects.toThrow(
+      `without \`]\` in "n[1-", expected ranges of numbers as in gpu[01-12,15] (in @bad, ${path}:8)`,
+    );
+    await expect(find('@none')).rejects.toThrow(
+      `found only what is excluded (!x), expected hosts to exclude it from (in @none, ${path}:10)`,
+    );
+    await expect(find('@nobody')).rejects.toThrow(`(in @nobody, ${path}:11)`);
+  });
+
+  test('groups that hold each other many times over are looked into once', async () => {
+    const lines = Array.from({ length: 60 }, (_, i) => `  g${i}: ["@g${i + 1}", "n${i},@g${i + 1}"]`);
+    users(`groups:\n${lines.join('\n')}\n  g60: end\n`);
+    expect(await namesOf('@g0')).toHaveLength(61);
+  });
+});
+
+describe('^files', () => {
+  test('a list per line, with comments, blank lines and exclusions of the file', async () => {
+    write('here/lists/hosts', '\ufeff# all\r\n\r\nn[1-3],local # the fast ones\r\n  !n2\n\n^lists/more');
+    write('here/lists/more', 'n9#1\n'.replace('#1', ''));
+    expect(await namesOf('^lists/hosts,n2')).toEqual(['n1', 'n3', 'local', 'n9', 'n2']);
+    expect(await namesOf('n[1-9],!^lists/hosts')).toEqual(['n2', ...[4, 5, 6, 7, 8].map((i) => `n${i}`)]);
+    write('home/mine', 'n1');
+    expect(await namesOf('^~/mine')).toEqual(['n1']);
+    write('here/lab.yaml', LAB);
+    write('here/labs', 'lab\n');
+    expect(await namesOf('^labs,!gpu02')).toEqual(['gpu01', 'gpu03']); // its files are files of the call
+  });
+
+  test('circles, files that are not there or no text, and mistakes with their line', async () => {
+    write('here/a', 'n1\n^b');
+    write('here/b', '^./a');
+    await expect(find('^a')).rejects.toThrow('found a circle, ^a -> ^b -> ^./a, expected');
+    await expect(find('^none')).rejects.toThrow(
+      `found no file ${cwd}/none, expected the list of hosts that ^none`,
+    );
+    await expect(find('^')).rejects.toThrow('expected the list of hosts that ^ names');
+    write('here/binary', 'n1\0');
+    await expect(find('^binary')).rejects.toThrow(
+      'which is no text of at most 1 MiB, expected a list of hosts',
+    );
+    write('here/huge', '#'.repeat(1024 * 1024 + 1));
+    await expect(find('^huge')).rejects.toThrow('which is no text of at most 1 MiB');
+    const bad = write('here/bad', '\nn1\nn[1-2],n[2-1]');
+    await expect(find('^bad')).rejects.toThrow(`gpu[01-12,15] (${bad}:3)`);
+    const odd = write('here/odd', '# x\nn1 n2');
+    await expect(find('^odd')).rejects.toThrow(`or [user@]host[:port] (${odd}:2)`);
+    write('here/empty', '# nobody\n');
+    await expect(find('^empty')).rejects.toThrow(
+      'no host is left: the names stand for none, expected at least one',
+    );
+    expect(await namesOf('^empty,n1')).toEqual(['n1']);
+  });
+
+  test('files that name each other many times over are read once', async () => {
+    for (let i = 0; i < 40; i++) write(`here/f${i}`, `^f${i + 1}\nn${i},^f${i + 1}`);
+    write('here/f40', 'end');
+    expect(await namesOf('^f0')).toHaveLength(41);
+  });
+});
+
+describe('what is taken of the hosts', () => {
+  const take = (names: string[], more: { exclude?: string[]; only?: string[] }) =>
+    findMachines(names, { cwd, home, ...more });
+  const taken = async (names: string[], more: { exclude?: string[]; only?: string[] }) =>
+    (await take(names, more)).machines.map(({ config }) => config.name as string);
+
+  test('exclude leaves out, and warns of what is not there', async () => {
+    write('here/lab.yaml', LAB);
+    expect(await taken(['lab', 'n1'], { exclude: ['gpu02,@odd'] })).toEqual(['n1']);
+    expect(await taken(['n[1-9]'], { exclude: ['n[1-9],!n3'] })).toEqual(['n3']);
+    const { warnings, machines } = await take(['n[1-3]'], { exclude: ['n[3-5]', 'lab.yaml'] });
+    expect(machines).toHaveLength(2);
+    expect(warnings).toEqual(['-x names lab.yaml,n[4-5], which are not among the hosts']);
+    expect((await take(['n1'], { exclude: ['n2'] })).warnings).toEqual([
+      '-x names n2, which is not among the hosts',
+    ]);
+    write('here/few', 'n1\nother');
+    expect((await take(['n[1-2]'], { exclude: ['^few'] })).warnings).toEqual([]);
+    await expect(take(['n[1-2]'], { exclude: ['n[1-2]'] })).rejects.toThrow(
+      'no host is left: all 2 are excluded, expected at least one',
+    );
+  });
+
+  test('only picks, in the order that it says, and refuses what is not there', async () => {
+    write('here/lab.yaml', LAB);
+    expect(await taken(['lab', 'n1'], { only: ['n1,gpu03', 'gpu01'] })).toEqual(['n1', 'gpu03', 'gpu01']);
+    expect(await taken(['lab'], { only: ['@fast'], exclude: ['gpu01'] })).toEqual(['gpu02']);
+    await expect(take(['lab'], { only: ['gpu01,gpu04'] })).rejects.toThrow(
+      'found gpu04, which is not among the hosts, to be picked from them, expected gpu01, if that is what is meant',
+    );
+    await expect(take(['lab'], { only: ['login'] })).rejects.toThrow('expected one of them');
+    await expect(take(['lab'], { only: ['login'] })).rejects.toThrow(UsageError);
   });
 });
 

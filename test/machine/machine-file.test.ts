@@ -18,6 +18,9 @@ afterAll(() => rmSync(home, { recursive: true, force: true }));
 
 const parse = (text: string) => parseMachineFile(text, join(home, 'lab.yaml'), { home });
 
+const HOSTS =
+  'hosts as in "gpu[01-12],login" or a list of such texts (what begins with ! or @ goes in quotes)';
+
 function mistake(text: string): string {
   try {
     parse(text);
@@ -98,6 +101,28 @@ machines:
     expect(names('machines: {7: {ip: x}}')).toEqual(['7']);
   });
 
+  test('groups beside `machines:`, or alone', () => {
+    const text = `machines: {a: {ip: x}}
+groups:
+  some: a,gpu[01-12],!gpu07
+  7:
+    - gpu[1-2]
+    - "@some"
+  r1.x-y_z: &z [b]
+  same: *z
+`;
+    const { machines, groups } = parse(text);
+    expect(machines).toHaveLength(1);
+    expect([...(groups ?? [])]).toEqual([
+      ['some', { lists: ['a,gpu[01-12],!gpu07'], line: 3 }],
+      ['7', { lists: ['gpu[1-2]', '@some'], line: 4 }],
+      ['r1.x-y_z', { lists: ['b'], line: 7 }],
+      ['same', { lists: ['b'], line: 8 }],
+    ]);
+    expect(parse('groups: {a: b}')).toMatchObject({ machines: [], warnings: [] });
+    expect(parse('machines: {a: {ip: x}}')).not.toHaveProperty('groups');
+  });
+
   test('YAML anchors, a single GPU, a BOM and CRLF', () => {
     expect(
       parse('machines:\n  a: &a {ip: x, gpus: 2, env: &e {A: 1}}\n  b: {ip: y, env: *e}').machines,
@@ -135,7 +160,7 @@ describe('mistakes', () => {
     ],
     [
       'machines: {a: {ip: x}}\nport: 22',
-      'lab.yaml:2:1: found the unknown key `port`, expected one of machines',
+      'lab.yaml:2:1: found the unknown key `port`, expected one of machines, groups',
     ],
     [
       'username: ben',
@@ -202,6 +227,28 @@ describe('mistakes', () => {
     [
       'ip: x\n\tport: 2',
       'lab.yaml:2:1: found what is not YAML: Tabs are not allowed as indentation, expected `key: value` lines',
+    ],
+    [
+      'ip: x\ngroups: {a: b}',
+      'lab.yaml:2:1: found groups beside the keys of one machine, expected `machines:` with a block for each name, and `groups:` beside it',
+    ],
+    ['groups: gpu[1-2]', 'lab.yaml:1:9: found text as groups, expected a block of `name: hosts` lines'],
+    ['groups: {"a b": x}', 'lab.yaml:1:10: found the group name "a b", expected letters, digits and _ . -'],
+    ['groups: {a: []}', `lab.yaml:1:13: found an empty list as the group a, expected ${HOSTS}`],
+    ['groups: {a: [b, {c: d}]}', `lab.yaml:1:17: found a block of keys in the group a, expected ${HOSTS}`],
+    ['groups:\n  a: ""', `lab.yaml:2:6: found "" in the group a, expected ${HOSTS}`],
+    [
+      'groups:\n  a: !gpu1 x',
+      'lab.yaml:2:12: found what begins with ! in the group a, expected it in quotes',
+    ],
+    ['groups:\n  a: !gpu1', 'lab.yaml:2:11: found what begins with ! in the group a, expected it in quotes'],
+    [
+      'groups:\n  a: [10.1]',
+      'lab.yaml:2:7: found the number 10.1 in the group a, expected text (a number goes in quotes)',
+    ],
+    [
+      'groups:\n  a: @b',
+      'lab.yaml:2:6: found what is not YAML: Plain value cannot start with reserved character @, expected `key: value` lines',
     ],
     ['ip: *nowhere', 'lab.yaml:1:5: found a value that begins with `*`, expected it in quotes'],
   ])('%j', (text, message) => {

@@ -4,7 +4,7 @@ import type { CombineProgress, CombineResult } from '../../lib/folders/combine.t
 import type { Conflict, OnConflict } from '../../lib/folders/plan.ts';
 import { formatBytes } from '../../lib/util/size.ts';
 import { cutToWidth, visibleText } from '../../lib/util/terminal-text.ts';
-import type { TerminalStream } from './footer.ts';
+import type { TerminalStream } from './live-footer.ts';
 
 const MOST_LISTED = 50;
 const MOST_PLACES = 8;

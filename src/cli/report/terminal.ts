@@ -1,11 +1,12 @@
 /** The reporter of text mode: plain lines, with the live footer below them where there is a terminal for it. */
 import type { SchedulerEvent } from '../../lib/domain/events.ts';
-import { canDrawFooter, Footer, type FooterOptions } from './footer.ts';
+import { Footer } from './footer.ts';
+import { canDrawFooter, type FooterStreams } from './live-footer.ts';
 import { textReport } from './text.ts';
 import { GatheredOut, type TextOut } from './text-out.ts';
 
 /** Options of `terminalReport`. */
-export interface TerminalReportOptions extends FooterOptions {
+export interface TerminalReportOptions extends FooterStreams {
   /** @default false */
   readonly verbose?: boolean;
   /** The results folder as the user wrote it. @default 'job_results' */

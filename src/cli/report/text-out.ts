@@ -11,8 +11,8 @@ export interface TextOut {
 export const PREFIX = 'execute_batch: ';
 
 /** Writes one line, with the program's name before it. */
-export function writeNote(stderr: TextOut, text: string): void {
-  stderr.write(`${PREFIX}${text}\n`);
+export function writeNote(stderr: TextOut, text: string, prefix = PREFIX): void {
+  stderr.write(`${prefix}${text}\n`);
 }
 
 const GATHERED_LENGTH = 64 * 1024;

@@ -6,9 +6,10 @@ import { readFile } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { UsageError } from '../domain/errors.ts';
 import { type Job, jobId } from '../domain/job.ts';
+import { MAX_NAME_BYTES } from '../runner/job-name.ts';
 import { visibleText } from '../util/terminal-text.ts';
 import { parseJobCommand } from './job-command.ts';
-import { jobNameMistakes, MAX_NAME_BYTES } from './job-names.ts';
+import { jobNameMistakes } from './job-names.ts';
 import { type LineNote, mistakesError } from './line-checks.ts';
 import { shellWords } from './shell-words.ts';
 

@@ -8,10 +8,10 @@
  */
 import { UsageError } from '../domain/errors.ts';
 import type { ResourceRequest } from '../domain/resources.ts';
+import { checkJobName } from '../runner/job-name.ts';
 import { nearestWord } from '../util/nearest-word.ts';
 import { parseSizeMiB } from '../util/size.ts';
 import { visibleText } from '../util/terminal-text.ts';
-import { checkJobName } from './job-names.ts';
 
 /** What one `execute_remote` call says; what it does not say is absent. */
 export interface JobCommand {

@@ -14,11 +14,11 @@ import { notesText } from '../files/source-notes.ts';
 import { SourceTrees } from '../files/source-trees.ts';
 import type { FoundMachines } from '../machine/find-machines.ts';
 import { type ConnectOptions, connectMachine } from '../remote/connect.ts';
+import { checkJobName } from '../runner/job-name.ts';
 import { MachineLink } from '../runner/machine-link.ts';
 import { MachineRunner, type RunnerOptions } from '../runner/machine-runner.ts';
 import { EventStream } from '../util/event-stream.ts';
 import { gitState } from './git-state.ts';
-import { checkJobName } from './job-names.ts';
 import { TOOL_VERSION } from './tool-version.ts';
 
 /** What runs where. */

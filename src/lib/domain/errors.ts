@@ -22,14 +22,17 @@ export class MachineConfigError extends SchedulerError {
 /** A machine could not be reached, or what we run there failed for reasons of the machine. */
 export class RemoteError extends SchedulerError {
   override readonly name = 'RemoteError';
+  /** The same words for all machines that fail alike, without address, file or key; the message where there are none. */
+  readonly brief: string;
   constructor(
     readonly machine: MachineName,
     /** What was being done: it decides what to try next. */
     readonly stage: 'resolve' | 'connect' | 'host-key' | 'login' | 'query' | 'run' | 'send' | 'fetch',
     message: string,
-    options?: ErrorOptions,
+    options: ErrorOptions & { readonly brief?: string } = {},
   ) {
     super(message, options);
+    this.brief = options.brief ?? message;
   }
 }
 

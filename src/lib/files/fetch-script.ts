@@ -18,7 +18,7 @@ if stat -c %s / >/dev/null 2>&1; then fetch_size='stat -c %s'; else fetch_size='
 # busybox's sort -z ends a name at a newline, too.
 if [ "$(printf 'b\na\0' | LC_ALL=C sort -zu 2>/dev/null | tr '\000' ' ' | head -n 1)" = b ]; then
   fetch_sort() { sort -zu; }
-else
+elif command -v bash >/dev/null 2>&1; then
   fetch_sort() {
     bash -c 'declare -A seen
 while IFS= read -r -d "" name; do
@@ -27,6 +27,14 @@ while IFS= read -r -d "" name; do
     printf "%s\0" "$name"
   fi
 done'
+  }
+else
+  # Each byte as \0ooo, so that a name is a line.
+  fetch_sort() {
+    od -An -v -to1 | tr -s ' ' '\n' | awk '
+      /^000$/ { if (!(name in seen)) print name; seen[name] = 1; name = ""; next }
+      /./ { name = name "\\0" $0 }' |
+      while IFS= read -r name; do printf '%b\0' "$name"; done
   }
 fi
 # busybox's tar reads no list: names go as arguments, and where they are too many, as several archives in a row.

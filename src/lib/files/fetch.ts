@@ -56,7 +56,10 @@ export async function fetchFiles(
   request: FetchRequest,
 ): Promise<FetchResult> {
   const fail = (reason: string, cause?: unknown) =>
-    new RemoteError(machine, 'fetch', `${machine}: cannot bring the results home: ${reason}`, { cause });
+    new RemoteError(machine, 'fetch', `${machine}: cannot bring the results home: ${reason}`, {
+      cause,
+      brief: reason,
+    });
   const room = await roomIn(request.into);
   const arrival = new Arrival(request.into, room);
   const told = new Ends();

@@ -354,7 +354,7 @@ const LANES_FROM_BYTES = 4 * 1024 * 1024;
 const LANES_FROM_MS = 4;
 
 function sendError(machine: MachineName, reason: string): RemoteError {
-  return new RemoteError(machine, 'send', `${machine}: cannot send files: ${reason}`);
+  return new RemoteError(machine, 'send', `${machine}: cannot send files: ${reason}`, { brief: reason });
 }
 
 /** What the machine said is lacking. */

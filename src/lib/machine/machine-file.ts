@@ -1,12 +1,14 @@
 /**
- * Reads a machine file: one block, `machines:` with a block for each name, or a list of blocks. Every mistake is one
- * MachineConfigError that names line and column; a password never gets into a message.
+ * Reads a machine file: one block, `machines:` with a block for each name, or a list of blocks; beside `machines:` there
+ * may be `groups:`. Every mistake is one MachineConfigError that names line and column; a password never gets into a
+ * message.
  */
 import { stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { isMap, isSeq, LineCounter, parseDocument } from 'yaml';
+import { isMap, isSeq, LineCounter, parseDocument, type YAMLMap } from 'yaml';
 import { MachineConfigError } from '../domain/errors.ts';
 import type { MachineConfig } from './config.ts';
+import { type HostGroup, readGroups } from './host-groups.ts';
 import { readMachine } from './machine-block.ts';
 import { kindOf, mistakeAt, YamlBlock, type YamlFile } from './yaml-block.ts';
 
@@ -32,6 +34,8 @@ const PLAIN_YAML_ERRORS: ReadonlySet<string> = new Set([
 /** What a machine file says. */
 export interface MachineFile {
   readonly machines: readonly MachineConfig[];
+  /** Names for lists of hosts. Absent where the file has no `groups:`. */
+  readonly groups?: ReadonlyMap<string, HostGroup>;
   /** One line each. */
   readonly warnings: readonly string[];
 }
@@ -56,6 +60,7 @@ export function parseMachineFile(
   const root = file.document.contents;
   const warnings: string[] = [];
   const machines: MachineConfig[] = [];
+  const groups = isMap(root) && root.has('groups') ? readGroupsBeside(file, root) : undefined;
   for (const [node, key] of blocksIn(file, root)) {
     if (!isMap(node))
       throw mistakeAt(file, node, kindOf(node), 'a block of `key: value` lines for one machine');
@@ -71,7 +76,7 @@ export function parseMachineFile(
       warnings.push(`${path}: ${machine.name}: ${name} in env has no effect, each job gets its own`);
     }
   }
-  return { machines, warnings };
+  return groups === undefined ? { machines, warnings } : { machines, groups, warnings };
 }
 
 /** A warning when the file holds a password or passphrase and others than its owner may read it. */
@@ -111,8 +116,9 @@ function blocksIn(file: YamlFile, root: unknown): (readonly [node: unknown, key?
   if (!isMap(root)) throw mistakeAt(file, root, root === null ? 'an empty file' : kindOf(root), wanted);
   const top = new YamlBlock(file, root);
   const machines = top.at('machines');
-  if (machines === undefined) return [[root]];
-  top.refuseUnknownKeys(['machines']);
+  if (machines === undefined && !root.has('groups')) return [[root]];
+  top.refuseUnknownKeys(['machines', 'groups']);
+  if (machines === undefined) return [];
   if (isSeq(machines)) return listed(file, machines, machines.items);
   if (!isMap(machines) || machines.items.length === 0) {
     throw top.mistake('machines', isMap(machines) ? 'no machine' : kindOf(machines), 'a block for each name');
@@ -122,6 +128,20 @@ function blocksIn(file: YamlFile, root: unknown): (readonly [node: unknown, key?
     const name = String(key);
     return [inner.at(name), name];
   });
+}
+
+function readGroupsBeside(file: YamlFile, root: YAMLMap): ReadonlyMap<string, HostGroup> {
+  const [alone] = root.items.filter(({ key }) => !['machines', 'groups'].includes(String(key)));
+  if (alone !== undefined && !root.has('machines')) {
+    const key = root.items.find((pair) => String(pair.key) === 'groups')?.key;
+    throw mistakeAt(
+      file,
+      key,
+      'groups beside the keys of one machine',
+      '`machines:` with a block for each name, and `groups:` beside it',
+    );
+  }
+  return readGroups(new YamlBlock(file, root));
 }
 
 function listed(file: YamlFile, list: unknown, items: readonly unknown[]): (readonly [node: unknown])[] {

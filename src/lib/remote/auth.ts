@@ -109,7 +109,9 @@ export class LoginPlan {
     if (this.#serverMethods.includes('gssapi-with-mic') && this.#target.gssapi) {
       parts.push('GSSAPI (Kerberos) is configured, which the ssh library cannot use');
     }
-    return new RemoteError(machine, 'login', [...parts, ...this.#notes].join('; '));
+    return new RemoteError(machine, 'login', [...parts, ...this.#notes].join('; '), {
+      brief: 'login refused',
+    });
   }
 
   /** What to hint at when the server hung up because too many keys were tried. */

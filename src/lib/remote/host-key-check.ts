@@ -22,6 +22,8 @@ const algorithmsOf: Readonly<Record<string, readonly ServerHostKeyAlgorithm[]>> 
   'ssh-rsa': ['rsa-sha2-512', 'rsa-sha2-256', 'ssh-rsa'],
 };
 
+const CHANGED = 'host key changed';
+
 /** The check of one connection. */
 export class HostKeyCheck {
   /** To ask the server for: the types known for it, since a host with several keys looks changed otherwise. */
@@ -73,12 +75,15 @@ export class HostKeyCheck {
   verify(key: Buffer): boolean {
     if (this.#accepted !== undefined) {
       if (this.#accepted.equals(key)) return true;
-      return this.#refuse(`${this.#where()} changed its host key in the middle of a connection`);
+      return this.#refuse(`${this.#where()} changed its host key in the middle of a connection`, CHANGED);
     }
     const shown = `${publicKeyType(key)} ${keyFingerprint(key)}`;
     const revoked = this.#known.find((host) => host.marker === 'revoked' && host.key.equals(key));
     if (revoked !== undefined) {
-      return this.#refuse(`host key ${shown} of ${this.#where()} is revoked by ${at(revoked)}`);
+      return this.#refuse(
+        `host key ${shown} of ${this.#where()} is revoked by ${at(revoked)}`,
+        'host key revoked',
+      );
     }
     const plain = this.#plain();
     if (!plain.some((host) => host.key.equals(key)) && !this.#acceptUnlisted(key, shown, plain)) return false;
@@ -91,7 +96,10 @@ export class HostKeyCheck {
     const [old] = this.#plain();
     const types = [...new Set(this.#plain().map((host) => host.keyType))].join(', ');
     const known = old === undefined ? '' : `: ${types} ${at(old)}; ${this.#removal(old)}`;
-    return this.#error(`${this.#where()} no longer shows a host key of the kind known for it${known}`);
+    return this.#error(
+      `${this.#where()} no longer shows a host key of the kind known for it${known}`,
+      CHANGED,
+    );
   }
 
   /**
@@ -127,12 +135,14 @@ export class HostKeyCheck {
       const known = `known ${old.keyType} ${keyFingerprint(old.key)} (${at(old)})`;
       return this.#refuse(
         `host key of ${this.#where()} changed: ${known}, now ${shown}; somebody may be in between; ${this.#removal(old)}`,
+        CHANGED,
       );
     }
     if (this.#checking === 'strict') {
       return this.#refuse(
         `unknown host key of ${this.#where()}: ${shown}; host key checking is strict, so log in once with ssh, ` +
           `or add it to ${this.#target.userKnownHosts[0] ?? 'known_hosts'}${this.#authorityHint()}`,
+        'host key unknown',
       );
     }
     this.#isNew = true;
@@ -159,13 +169,13 @@ export class HostKeyCheck {
       : ` (the ssh library cannot use the host certificate authority of ${at(authority)})`;
   }
 
-  #refuse(message: string): false {
-    this.#refusal = this.#error(message);
+  #refuse(message: string, brief: string): false {
+    this.#refusal = this.#error(message, brief);
     return false;
   }
 
-  #error(message: string): RemoteError {
-    return new RemoteError(this.#target.machine, 'host-key', message);
+  #error(message: string, brief: string): RemoteError {
+    return new RemoteError(this.#target.machine, 'host-key', message, { brief });
   }
 }
 

@@ -51,7 +51,11 @@ export async function openShell(host: RemoteHost, options: OpenShellOptions = {}
     const fail = (reason: string) => {
       clearTimeout(timer);
       channel.close();
-      reject(new RemoteError(host.name, 'run', `${host.name}: no shell: ${reason}`));
+      reject(
+        new RemoteError(host.name, 'run', `${host.name}: no shell: ${reason}`, {
+          brief: `no shell: ${reason}`,
+        }),
+      );
     };
     const timer = setTimeout(
       () => fail(`no answer within ${timeoutMs / 1000} s (does the login shell wait for something?)`),

@@ -1,11 +1,7 @@
 import { PassThrough } from 'node:stream';
 import { expect, test, vi } from 'vitest';
-import {
-  canDrawFooter,
-  Footer,
-  type FooterClock,
-  type TerminalStream,
-} from '../../../src/cli/report/footer.ts';
+import { Footer } from '../../../src/cli/report/footer.ts';
+import { canDrawFooter, type FooterClock, type TerminalStream } from '../../../src/cli/report/live-footer.ts';
 import { batchEnded, batchStarted, jobEnded, jobStarted, START } from './sample-events.ts';
 import { Screen } from './screen.ts';
 

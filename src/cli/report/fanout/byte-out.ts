@@ -1,0 +1,14 @@
+/** Where the output of machines goes: bytes as they are, or text for a terminal. */
+
+/** A standard stream, or a footer's stand-in for one. On a terminal only strings of whole lines are written. */
+export interface ByteOut {
+  write(data: string | Uint8Array): unknown;
+  /** Whether a terminal shows it. */
+  readonly isTTY?: boolean;
+}
+
+/** Standard output and standard error. */
+export interface ByteOuts {
+  readonly out: ByteOut;
+  readonly err: ByteOut;
+}

@@ -1,0 +1,218 @@
+/**
+ * A folder of its own on one machine, for one command of many machines: the files that go there first come out of the
+ * store that jobs use too (`trees/`), and what the command made is brought home from it. The machine needs `sh`, tar and
+ * coreutils or busybox: no bash and no supervisor.
+ *
+ *     REMOTE_DIR/to/ID-RANDOM/work/    a private copy of the tree, where the command runs
+ *
+ * RANDOM is drawn for each machine, since several may share one home folder.
+ */
+import { randomBytes } from 'node:crypto';
+import { RemoteError } from '../domain/errors.ts';
+import { type FetchResult, fetchFiles } from '../files/fetch.ts';
+import { type PartStore, pruneStores, sendParts } from '../files/send.ts';
+import type { SourceTree } from '../files/source-part.ts';
+import type { RemoteHost } from '../remote/remote-host.ts';
+import { RequestShell } from '../remote/remote-shell.ts';
+import { remoteBase } from '../runner/machine-session.ts';
+import { shellQuote } from '../util/shell-quote.ts';
+import { cutToWidth, visibleText } from '../util/terminal-text.ts';
+import { withTimeLimit } from '../util/time-limit.ts';
+import { copyParts, makeFolder } from './host-folder-script.ts';
+
+/** Where a folder is made and what is put into it. */
+export interface HostFolderOptions {
+  /** Folder for everything of ours there, as the machine file has it. @default `~/.cache/ssh-scheduler` */
+  readonly remoteDir?: string | undefined;
+  /** Names this call: hex digits. */
+  readonly id: string;
+  /** What the command finds in its folder; may be empty. Its shared inputs are left out. */
+  readonly tree: SourceTree;
+  /** What the stores there may hold before unused parts are removed. @default 20480 */
+  readonly cacheLimitMiB?: number | undefined;
+  /** How long the machine may take to give a shell and make the folder. @default 20000 */
+  readonly timeoutMs?: number;
+  /** How often the folder is marked as in use, so that no later call takes it for a leftover. @default 12 hours */
+  readonly renewMs?: number;
+}
+
+const CACHE_LIMIT_MIB = 20 * 1024;
+const RENEW_MS = 12 * 3_600_000;
+/** How often a part is brought again that was removed there between its arrival and its use. */
+const MOST_TRIES = 3;
+
+/** A folder of its own on one machine for one command. */
+export class HostFolder {
+  /** The absolute path on the machine where the command runs. */
+  readonly work: string;
+  readonly #host: RemoteHost;
+  readonly #place: Place;
+  readonly #renewal: NodeJS.Timeout;
+  #shell: Promise<RequestShell> | undefined;
+  #isBroken: () => boolean = () => false;
+  #sentBytes = 0;
+
+  /**
+   * Opens a shell on the machine, makes the folder, brings the tree there and copies it into `work`. In the background
+   * there, folders are removed that killed controllers left more than seven days ago.
+   * @throws RemoteError, stage `run` without a shell, else `send`: no room there, a file that changed here. Then nothing
+   *   of the folder is left there.
+   */
+  static async open(host: RemoteHost, options: HostFolderOptions): Promise<HostFolder> {
+    const { timeoutMs = 20_000, tree } = options;
+    if (!/^[0-9a-f]+$/.test(options.id)) throw new Error(`Internal error: a call is named '${options.id}'`);
+    const opening = RequestShell.open(host, { timeoutMs });
+    try {
+      const making = opening.then((shell) => makePlace(host, shell, options));
+      const place = await withTimeLimit(making, timeoutMs, () =>
+        sendFailure(host, `no folder within ${timeoutMs / 1000} s (does its disk or its login hang?)`),
+      );
+      const folder = new HostFolder(host, await opening, place, options.renewMs ?? RENEW_MS);
+      if (tree.parts.length > 0) await folder.#fill(tree, options.cacheLimitMiB ?? CACHE_LIMIT_MIB);
+      return folder;
+    } catch (error) {
+      void opening.then(
+        (shell) => shell.close(),
+        () => {},
+      );
+      throw error;
+    }
+  }
+
+  private constructor(host: RemoteHost, shell: RequestShell, place: Place, renewMs: number) {
+    this.#host = host;
+    this.#place = place;
+    this.work = `${place.folder}/work`;
+    this.#use(shell);
+    this.#renewal = setInterval(() => void this.#renew(), renewMs).unref();
+  }
+
+  /** Bytes that crossed the network for the tree. */
+  get sentBytes(): number {
+    return this.#sentBytes;
+  }
+
+  /**
+   * Brings home what `paths` match into `into`, an existing empty folder here. They are patterns relative to `work`,
+   * expanded there; one that matches nothing is a warning. After an error `into` may hold a part.
+   * @throws RemoteError (stage `fetch`, or the shell's when the connection goes)
+   */
+  async fetch(paths: readonly string[], into: string): Promise<FetchResult> {
+    const shell = await this.#openShell();
+    return await fetchFiles(this.#host.name, shell, { attemptFolder: this.#place.folder, paths, into });
+  }
+
+  /** Removes the folder there; never rejects. What stays since the machine is gone, a later call removes. */
+  async remove(): Promise<void> {
+    clearInterval(this.#renewal);
+    const { folder, base, suffix } = this.#place;
+    const quoted = shellQuote(folder);
+    // The command may have left read-only folders behind (package caches do).
+    const script = `{ rm -rf ${quoted} || { chmod -R u+rwx ${quoted}; rm -rf ${quoted}; }; rm -f ${shellQuote(`${base}/leases`)}/*.${suffix}; } 2>/dev/null`;
+    try {
+      await (await this.#openShell()).run(script);
+    } catch {
+      // the connection is gone
+    }
+  }
+
+  /** Gives the shell up. `fetch` and `remove` open another one when they are called later. */
+  close(): void {
+    clearInterval(this.#renewal);
+    const shell = this.#shell;
+    this.#shell = undefined;
+    void shell?.then(
+      (one) => one.close(),
+      () => {},
+    );
+  }
+
+  async #fill(tree: SourceTree, cacheLimitMiB: number): Promise<void> {
+    const shell = await this.#openShell();
+    const { base, suffix } = this.#place;
+    const leases = `${base}/leases`;
+    const store: PartStore = { kind: 'trees', folder: `${base}/trees`, leases, leaseSuffix: suffix };
+    try {
+      let isNew = false;
+      for (let tries = 1; ; tries++) {
+        const there = await sendParts(this.#host, shell, store, tree.parts);
+        for (const part of there.values()) {
+          this.#sentBytes += part.sentBytes;
+          if (part.newBytes > 0) isNew = true;
+        }
+        const names = tree.parts.map(({ id }) => there.get(id)?.name ?? id);
+        const { output } = await shell.text(copyParts({ store: store.folder, work: this.work, names }));
+        const said = output.trim();
+        if (said === 'copied') break;
+        if (said !== 'lacking' || tries === MOST_TRIES)
+          throw sendFailure(this.#host, oneLine(said) || 'the copy there failed');
+      }
+      if (isNew) await pruneStores(shell, base, leases, cacheLimitMiB * 1024 * 1024);
+    } catch (error) {
+      if (!shell.isBroken) await this.remove();
+      clearInterval(this.#renewal);
+      throw error;
+    }
+  }
+
+  #openShell(): Promise<RequestShell> {
+    if (this.#shell !== undefined && !this.#isBroken()) return this.#shell;
+    const opening = RequestShell.open(this.#host);
+    this.#shell = opening;
+    this.#isBroken = () => false;
+    opening.then(
+      (shell) => {
+        if (this.#shell === opening) this.#use(shell);
+        else shell.close(); // given up meanwhile
+      },
+      () => {
+        if (this.#shell === opening) this.#shell = undefined;
+      },
+    );
+    return opening;
+  }
+
+  #use(shell: RequestShell): void {
+    this.#shell = Promise.resolve(shell);
+    this.#isBroken = () => shell.isBroken;
+  }
+
+  async #renew(): Promise<void> {
+    const shell = await this.#shell?.catch(() => undefined);
+    await shell?.run(`touch -c ${shellQuote(this.#place.folder)} 2>/dev/null`).catch(() => {});
+  }
+}
+
+/** Folders on the machine, absolute. */
+interface Place {
+  /** The folder that holds all of ours. */
+  readonly base: string;
+  readonly folder: string;
+  /** Ends the names of our leases. */
+  readonly suffix: string;
+}
+
+async function makePlace(host: RemoteHost, shell: RequestShell, options: HostFolderOptions): Promise<Place> {
+  const random = randomBytes(6).toString('hex');
+  const name = `${options.id}-${random}`;
+  const { output } = await shell.text(makeFolder(remoteBase(options.remoteDir), name));
+  const base = /(?:^|\n)ready (\/.*)\n$/s.exec(output)?.[1];
+  if (base === undefined) throw sendFailure(host, oneLine(output) || 'cannot make our folder there');
+  // Text that is no UTF-8 would name another folder when it is sent back.
+  if (/[\p{Cc}\ufffd]/u.test(base))
+    throw sendFailure(host, `the folder ${visibleText(base)} there has a name that cannot be used`);
+  return { base, folder: `${base}/to/${name}`, suffix: `${options.id}.${random}` };
+}
+
+function sendFailure(host: RemoteHost, reason: string): RemoteError {
+  // The rest of such a line holds names that differ from machine to machine.
+  const brief = /No space left on device|[Qq]uota exceeded/.exec(reason)?.[0] ?? reason;
+  return new RemoteError(host.name, 'send', `${host.name}: cannot send files: ${reason}`, {
+    brief: `cannot send files: ${brief}`,
+  });
+}
+
+/** The first line of what a machine said, fit for a message. */
+function oneLine(text: string): string {
+  return cutToWidth(visibleText(text.trim().split('\n')[0] ?? ''), 300);
+}
