@@ -1,12 +1,12 @@
-/** Many hosts for one command: 64 loopback addresses over four sshd, known to ssh as node01 to node64. */
+/** Many hosts for one command: 64 loopback addresses over eight sshd, known to ssh as node01 to node64. */
 
 import { writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { TestHosts } from '../test/rig/test-hosts.ts';
 
-const SERVERS = 4;
-const ADDRESSES_PER_SERVER = 16;
+const SERVERS = 8;
+const ADDRESSES_PER_SERVER = 8; // sshd listens on 16 at most
 
 /** The hosts, and the file for `ssh -F` that knows them. */
 export interface FanoutHosts extends AsyncDisposable {
@@ -27,7 +27,7 @@ export async function startFanoutHosts(): Promise<FanoutHosts> {
       name: `server${server}`,
       sshd: [
         ...addressesOf(server).map((address) => `ListenAddress ${address}:${port}`),
-        'MaxStartups 200', // one server has the logins of sixteen hosts
+        'MaxStartups 200', // one server has the logins of eight hosts
       ],
     })),
     { mode: 'loopback' },

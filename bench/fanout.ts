@@ -67,7 +67,7 @@ async function sameCommand({ folder }: Bench, hosts: FanoutHosts, count: number)
 
 async function muchOutput({ folder }: Bench, hosts: FanoutHosts): Promise<Figure[]> {
   const file = join(folder, 'much-output.txt');
-  const lines = Array.from({ length: GATHERED_BYTES / 50 }, (_, i) => `${String(i).padStart(48, 'line ')}\n`);
+  const lines = Array.from({ length: GATHERED_BYTES / 50 }, (_, i) => `${String(i).padStart(49, 'line ')}\n`);
   await writeFile(file, lines.join('').slice(0, GATHERED_BYTES));
   let mostMB = 0;
   const timed = (fanout: Fanout) => async () => {

@@ -7,6 +7,7 @@ import { cp, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { parseToArguments, HELP as TO_HELP } from '../src/cli/to-arguments.ts';
 import { type CommandResult, runCommand, runOrThrow } from './rig/command.ts';
 
 const root = resolve(import.meta.dirname, '..');
@@ -163,7 +164,10 @@ describe('documents', () => {
   test('the commands of the README do what they say, on `local`', async () => {
     await using here = await project();
     const lines = (await shellLines('README.md')).filter((line) => line.startsWith('execute_'));
-    const calls = lines.filter((line) => !line.includes('--job-name example')); // those are lines of a batch
+    const calls = lines.filter(
+      // Those are lines of a batch, and those are for machines that we have not got.
+      (line) => !line.includes('--job-name example') && !line.startsWith('execute_to '),
+    );
     expect(calls.length).toBeGreaterThan(6);
     for (const line of calls) {
       // The same command, asked of this machine for what any laptop has; `--dry-run` where a GPU would be needed.
@@ -175,6 +179,25 @@ describe('documents', () => {
       if (isBatch) expect(stdout, `${line}\n${stderr}`).toMatch(/^dry run: /m);
       else expect(exitCode, `${line}\n${stderr}`).toBe(0);
     }
+  });
+
+  test('the README calls execute_to as it is to be called', async () => {
+    const lines = (await shellLines('README.md')).filter((line) => line.startsWith('execute_to '));
+    expect(lines.length).toBeGreaterThan(3);
+    for (const line of lines) {
+      const quoted = line.replace(/ <\S+/, '');
+      const words = await runOrThrow('bash', ['-c', `execute_to() { printf '%s\\0' "$@"; }\n${quoted}`]);
+      expect(parseToArguments(words.split('\0').slice(0, -1)), line).toHaveProperty('command');
+    }
+  });
+
+  test('docs/execute-to.md names every option of execute_to, and no other', async () => {
+    const text = await readFile(join(root, 'docs/execute-to.md'), 'utf8');
+    const options = (from: string) => new Set(from.match(/--[a-z][a-z-]+/g));
+    const own = options(TO_HELP);
+    for (const plain of ['--help', '--version']) own.delete(plain);
+    expect([...own].filter((option) => !options(text).has(option))).toEqual([]);
+    expect([...options(text)].filter((option) => !own.has(option))).toEqual([]);
   });
 });
 
@@ -204,8 +227,9 @@ describe('library', () => {
     }
     expect(outputs[0]).toContain('3 of 3 lines have a good result');
     expect(outputs[1]).toContain("this is local\n{ type: 'exited', exitCode: 3 }");
-    expect(outputs[2]).toContain('such jobs fit; ');
-    expect(outputs[3]).toContain('6 fit; then: ');
+    expect(outputs[2]).toContain('local: this is local\n\nall well\n');
+    expect(outputs[3]).toContain('such jobs fit; ');
+    expect(outputs[4]).toContain('6 fit; then: ');
   });
 
   test('importing it loads neither ssh, YAML, tar nor the command line', async () => {
