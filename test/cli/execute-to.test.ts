@@ -10,18 +10,21 @@ let project: Project;
 
 beforeAll(async () => {
   await using probe = await TestHosts.start([]);
+  const hasBusybox = probe.capabilities.busyboxOnly;
   hosts = await TestHosts.start([
     ...ALIKE.map((name) => ({ name })),
     { name: 'odd' },
     { name: 'slow' },
     { name: 'noisy', bashrc: 'echo "welcome, you"; echo "mind the gap" >&2\n' },
-    { name: 'tiny', ...(probe.capabilities.busyboxOnly && { busyboxOnly: true }) },
+    { name: 'tiny', loginShell: '/bin/sh', ...(hasBusybox && { busyboxOnly: true }) },
     { name: 'gone1' },
     { name: 'gone2' },
     { name: 'changed' },
   ]);
   await Promise.all(['gone1', 'gone2'].map((name) => hosts.get(name).refuse()));
   await hosts.get('changed').changeHostKey();
+  // Busybox's sh and no other.
+  if (hasBusybox) await hosts.get('tiny').exec('rm /usr/local/busybox/bash', { asRoot: true });
   project = await Project.start(hosts);
   const blocks = hosts.hosts.map((host) => {
     const lines = host
@@ -261,7 +264,7 @@ describe('how it runs', () => {
     expect(again.exitCode).toBe(255);
     expect(again.stderr).toContain('job_results/setup');
     expect(linesOf(again.stderr)).toHaveLength(1);
-    for (const name of ['gpu01', 'tiny']) {
+    for (const name of ['gpu01', 'gpu02']) {
       const { stdout: left } = await hosts.get(name).exec('ls ~/.cache/ssh-scheduler/to');
       expect(left).toBe('');
     }

@@ -14,14 +14,16 @@ const ALIKE = ['a1', 'a2', 'a3'];
 const NOISE =
   'echo "hello from bashrc"; echo "and errors" >&2; printf "no newline"; test -z "$PS1" && echo more';
 let hosts: TestHosts;
+let isBashless = false;
 let refusing: { readonly port: number; close(): void };
 
 beforeAll(async () => {
   await using probe = await TestHosts.start([]);
+  const hasBusybox = probe.capabilities.busyboxOnly;
   hosts = await TestHosts.start([
     ...ALIKE.map((name) => ({ name })),
     { name: 'noisy', bashrc: `${NOISE}\n` },
-    { name: 'tiny', ...(probe.capabilities.busyboxOnly && { busyboxOnly: true }) },
+    { name: 'tiny', loginShell: '/bin/sh', ...(hasBusybox && { busyboxOnly: true }) },
     { name: 'shless', loginShell: '/bin/false' },
     { name: 'hangs', loginShell: 'hang', tools: { hang: '#!/bin/sh\necho "wait for it"\nexec sleep 600\n' } },
     { name: 'endless', loginShell: 'endless', tools: { endless: '#!/bin/sh\nexec yes\n' } },
@@ -30,6 +32,9 @@ beforeAll(async () => {
     { name: 'changed' },
   ]);
   await hosts.get('changed').changeHostKey();
+  // Busybox's sh and no other.
+  if (hasBusybox) await hosts.get('tiny').exec('rm /usr/local/busybox/bash', { asRoot: true });
+  isBashless = hasBusybox;
   refusing = await portOfNobody();
 });
 afterAll(async () => {
@@ -124,6 +129,11 @@ test('signals, setup and env of the machine file, the shell and the folder of th
   expect(outText(result)).toBe(`up it's\ntwo lines\n${hosts.get('a1').homeOnHost}\nbash\n`);
   const killed = await runOne(['a1'], 'kill -SEGV $$');
   expect(killed.outcome).toEqual({ type: 'signalled', signal: 'SEGV' });
+});
+
+test('bash where there is one, else sh', async () => {
+  const results = await run(['a1', 'tiny'], 'command -v bash >/dev/null && echo bash || echo "$0 alone"');
+  expect(results.map(outText)).toEqual(['bash\n', isBashless ? '/bin/sh alone\n' : 'bash\n']);
 });
 
 test('the built-in machine needs no ssh', async () => {
