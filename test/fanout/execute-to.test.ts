@@ -1,12 +1,16 @@
 /** One command on many real hosts: alike, different, slow, unreachable, of another key, noisy, with busybox alone. */
+import { randomBytes } from 'node:crypto';
+import { open, readdir, readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { UsageError } from '../../src/lib/domain/errors.ts';
 import { machineName } from '../../src/lib/domain/machine.ts';
 import { type ExecuteToOptions, executeTo, type FanoutRun } from '../../src/lib/fanout/execute-to.ts';
 import type { HostOutcome, HostResult } from '../../src/lib/fanout/host-result.ts';
 import type { MachineConfig } from '../../src/lib/machine/config.ts';
 import type { MachineEntry } from '../../src/lib/machine/find-machines.ts';
+import { scratch } from '../remote/run-over.ts';
 import { TestHosts } from '../rig/test-hosts.ts';
 import { until } from '../rig/until.ts';
 
@@ -321,4 +325,145 @@ test('mistakes are told before a machine is contacted', async () => {
     '/there/is/no/such',
   );
   expect(told).toEqual([]);
+});
+
+describe('called off', () => {
+  test.each(['connecting', 'running'] as const)(
+    'by who hears that it is %s: it runs nowhere',
+    async (state) => {
+      const going = start(['a1'], 'touch ran-after-all', {});
+      going.events.on('host:state', (event) => {
+        if (event.state === state) going.cancel('by a listener');
+      });
+      const [result] = await going.results;
+      expect(result?.outcome).toEqual({ type: 'not-started', reason: 'by a listener' });
+      expect((await hosts.get('a1').exec('ls ran-after-all')).exitCode).not.toBe(0);
+    },
+  );
+
+  test('while files go there: what was made there is cleared away', async () => {
+    await using folder = await scratch();
+    const file = await open(join(folder.path, 'big'), 'w');
+    await file.write(randomBytes(1024), 0, 1024, 300 << 20);
+    await file.close();
+    const going = start(['a1', 'a2'], 'touch ran-after-all', { cwd: folder.path, copyForwards: ['big'] });
+    const sending = new Set<string>();
+    going.events.on('host:state', ({ machine, state }) => {
+      if (state === 'sending') sending.add(machine);
+    });
+    const partials = async (name: string) =>
+      (await hosts.get(name).exec('ls -d ~/.cache/ssh-scheduler/trees/*.partial')).stdout;
+    await until(async () => sending.size === 2 && (await partials('a1')) !== '', { deadlineMs: 20_000 });
+    going.cancel('by the test');
+    for (const { outcome } of await going.results)
+      expect(outcome).toEqual({ type: 'not-started', reason: 'by the test' });
+    for (const name of ['a1', 'a2']) {
+      expect(
+        (await hosts.get(name).exec('ls ~/.cache/ssh-scheduler/to ~/.cache/ssh-scheduler/leases')).stdout,
+      ).not.toMatch(/[0-9a-f]{12}/);
+      expect((await hosts.get(name).exec('ls ran-after-all')).exitCode).not.toBe(0);
+    }
+  });
+
+  test('while files come home: nothing of them is kept here', async () => {
+    await using folder = await scratch();
+    const command = 'truncate -s 20G big';
+    const options = { cwd: folder.path, copyBackwards: ['big'], jobName: 'home' };
+    const going = start(['a1'], command, options);
+    const partial = async () =>
+      (await readdir(join(folder.path, 'job_results/.partial'), { recursive: true }).catch(() => [])).join();
+    await until(async () => (await partial()).includes('big'), { deadlineMs: 20_000 });
+    going.cancel('by the test');
+    const [result] = await going.results;
+    expect(result?.outcome).toEqual({ type: 'cancelled', reason: 'by the test', left: 'nothing' });
+    expect(await partial()).not.toContain('big');
+    expect(await readdir(folder.path)).not.toContain('job_results/home');
+    expect((await hosts.get('a1').exec('ls ~/.cache/ssh-scheduler/to')).stdout).toBe('');
+  });
+});
+
+describe('with files', () => {
+  test('a time limit that could not be kept is told, and not what became of the files', async () => {
+    await using folder = await scratch();
+    const ssh = { configFile: hosts.sshConfigPath, keepaliveIntervalMs: 2_000 };
+    const files = { cwd: folder.path, copyBackwards: ['x'], jobName: 'home' };
+    const going = start(['a3'], 'echo begun; exec sleep 4545', {
+      ssh,
+      timeoutMs: 1500,
+      connectTimeoutMs: 1000,
+      ...files,
+    });
+    let isBegun = false;
+    going.events.on('host:output', () => {
+      isBegun = true;
+    });
+    await until(() => isBegun);
+    await hosts.get('a3').cut();
+    const [result] = await going.results;
+    await hosts.get('a3').heal();
+    expect(result?.outcome).toMatchObject({ type: 'timed-out', left: { unknown: expect.any(String) } });
+    for (const { pid } of await sleepers('a3', 4545)) await hosts.get('a3').exec(`kill -KILL ${pid}`);
+  });
+
+  test('what was written before a time limit comes home', async () => {
+    await using folder = await scratch();
+    const files = { cwd: folder.path, copyBackwards: ['x', 'nothing'], jobName: 'home' };
+    const result = await runOne(['a1'], 'echo begun >x; exec sleep 4646', { timeoutMs: 500, ...files });
+    expect(result.outcome).toEqual({ type: 'timed-out', limitMs: 500, left: 'nothing' });
+    expect(await readFile(join(folder.path, 'job_results/home/a1/x'), 'utf8')).toBe('begun\n');
+    expect(result.fetchedFiles).toBe(1);
+  });
+
+  test('a login that hangs is unreachable, within the time for a connection', async () => {
+    await using folder = await scratch();
+    await writeFile(join(folder.path, 'x'), 'x');
+    const files = { cwd: folder.path, copyForwards: ['x'] };
+    const began = performance.now();
+    const result = await runOne(['hangs'], 'true', { connectTimeoutMs: 1000, ...files });
+    expect(result.outcome).toMatchObject({
+      type: 'unreachable',
+      reason: { brief: expect.stringContaining('no shell: no answer within 1 s') },
+    });
+    expect(performance.now() - began).toBeLessThan(15_000); // its default would be 20 s
+  });
+});
+
+test('no more is read than somebody takes', async () => {
+  const going = start(['a1'], 'yes "a line of output" | head -c 300000000; echo end');
+  let bytes = 0;
+  going.events.on('host:output', ({ chunk }) => {
+    bytes += chunk.length;
+    going.pauseOutput();
+  });
+  await until(() => bytes > 0);
+  const first = bytes;
+  const memory = process.memoryUsage().arrayBuffers;
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  expect(bytes - first).toBeLessThan(1 << 20);
+  expect(process.memoryUsage().arrayBuffers - memory).toBeLessThan(64 << 20);
+  const wake = setInterval(() => going.resumeOutput(), 1);
+  const [result] = await going.results;
+  clearInterval(wake);
+  expect(result?.outcome).toEqual(EXITED_0);
+  expect(result?.printedBytes.out).toBe(300_000_004);
+});
+
+test('a command may begin with + or -, and end with anything', async () => {
+  for (const machine of ['a1', 'tiny']) {
+    expect((await runOne([machine], '+x; echo hi')).outcome).toEqual(EXITED_0);
+    expect((await runOne([machine], '-x || echo hi')).stdout.toString()).toBe('hi\n');
+    expect((await runOne([machine], 'echo hi # \\')).stdout.toString()).toBe('hi\n');
+  }
+});
+
+test.each([
+  { fanout: 0 },
+  { batches: { count: 0 } },
+  { batches: { percent: 101 } },
+  { timeoutMs: Number.POSITIVE_INFINITY },
+  { timeoutMs: 2 ** 31 },
+  { connectTimeoutMs: 0 },
+])('options that make no sense are refused: %j', async (options) => {
+  await expect(start(['a1'], 'true', options).results).rejects.toThrow(UsageError);
+  await expect(start(['a1'], 'true', options).results).rejects.toThrow(/expected a whole number from/);
 });

@@ -27,6 +27,14 @@ const LOGIN_NOISE_LIMIT_BYTES = 1024 * 1024;
 /** How long the shell that ends a command may take beside the time that it gives the command. */
 const END_TIMEOUT_MS = 15_000;
 
+/** How long an end may take. */
+export interface EndLimits {
+  /** From TERM to KILL. */
+  readonly killGraceMs: number;
+  /** What a login may take at least. */
+  readonly connectTimeoutMs: number;
+}
+
 /** A shell that waits for its command and then becomes it. */
 export class CommandChannel {
   readonly #channel: Channel;
@@ -81,18 +89,34 @@ export class CommandChannel {
    * Ends it with its descendants, over another channel of the connection, or over another connection where that has no
    * room or is gone. Never rejects.
    */
-  async end(host: RemoteHost, connect: () => Promise<RemoteHost>, graceMs: number): Promise<Left> {
-    const script = endScript(this.#mark, this.#process, graceMs);
+  async end(
+    host: RemoteHost,
+    connect: () => Promise<RemoteHost>,
+    { killGraceMs, connectTimeoutMs }: EndLimits,
+  ): Promise<Left> {
+    const script = endScript(this.#mark, this.#process, killGraceMs);
+    const limits = { killGraceMs, shellMs: Math.max(END_TIMEOUT_MS, connectTimeoutMs) };
     try {
-      return await askLeft(host, script, graceMs);
+      return await askLeft(host, script, limits);
     } catch {
       try {
         await using other = await connect();
-        return await askLeft(other, script, graceMs);
+        return await askLeft(other, script, limits);
       } catch (error) {
         return { unknown: (error as Error).message };
       }
     }
+  }
+
+  /** Reads no more of its output until `resume`. */
+  pause(): void {
+    this.#channel.stdout.pause();
+    this.#channel.stderr.pause();
+  }
+
+  resume(): void {
+    this.#channel.stdout.resume();
+    this.#channel.stderr.resume();
   }
 
   /** Hears nothing more of it. */
@@ -101,9 +125,13 @@ export class CommandChannel {
   }
 }
 
-async function askLeft(host: RemoteHost, script: string, graceMs: number): Promise<Left> {
-  const shell = await RequestShell.open(host, { timeoutMs: END_TIMEOUT_MS, isOptional: true });
-  const timer = setTimeout(() => shell.close(), graceMs + END_TIMEOUT_MS);
+async function askLeft(
+  host: RemoteHost,
+  script: string,
+  { killGraceMs, shellMs }: { readonly killGraceMs: number; readonly shellMs: number },
+): Promise<Left> {
+  const shell = await RequestShell.open(host, { timeoutMs: shellMs, isOptional: true });
+  const timer = setTimeout(() => shell.close(), killGraceMs + END_TIMEOUT_MS);
   try {
     const { output } = await shell.text(script, 65_536);
     const left = readLeft(output);

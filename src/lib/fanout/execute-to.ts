@@ -61,6 +61,7 @@ export class FanoutRun {
   readonly #options: ExecuteToOptions;
   readonly #running = new Set<HostRun>();
   readonly #now: () => number;
+  #isPaused = false;
   /** Why nothing more is started. */
   #stopped: string | undefined;
 
@@ -78,6 +79,17 @@ export class FanoutRun {
     readonly since: number;
   }[] {
     return [...this.#running].flatMap((run) => (run.state ? [{ machine: run.machine, ...run.state }] : []));
+  }
+
+  /** Takes no more of what the machines print until `resumeOutput`, for a reader that is slower than they are. */
+  pauseOutput(): void {
+    this.#isPaused = true;
+    for (const run of this.#running) run.pauseOutput();
+  }
+
+  resumeOutput(): void {
+    this.#isPaused = false;
+    for (const run of this.#running) run.resumeOutput();
   }
 
   /** Ends the command everywhere, with all that it started; `results` settles when that is done. */
@@ -110,6 +122,7 @@ export class FanoutRun {
   async #runOn(entry: MachineEntry, context: HostRunContext): Promise<HostResult> {
     const run = new HostRun(entry, context);
     if (this.#stopped !== undefined) run.cancel(this.#stopped);
+    if (this.#isPaused) run.pauseOutput();
     this.#running.add(run);
     const result = await run.run();
     this.#running.delete(run);
@@ -124,6 +137,7 @@ export class FanoutRun {
     const options = this.#options;
     const { copyForwards, copyBackwards, jobName, cwd = process.cwd() } = options;
     checkCommand(command);
+    checkOptions(options);
     if (this.#machines.length === 0) throw new UsageError('no machine is named: expected at least one');
     if (copyBackwards !== undefined && jobName === undefined)
       throw new UsageError('--copy-backwards needs --job-name: it names the results');
@@ -192,6 +206,28 @@ function checkCommand(command: string): void {
     throw new UsageError(
       `the command has ${bytes} bytes, expected at most ${LONGEST_COMMAND_BYTES}: send a script with --copy-forwards and run that`,
     );
+  }
+}
+
+const MOST_TIMER_MS = 2 ** 31 - 1;
+
+function checkOptions(options: ExecuteToOptions): void {
+  const { fanout, batches, connectTimeoutMs, timeoutMs, killGraceMs, keepBytes } = options;
+  const count = batches !== undefined && 'count' in batches ? batches.count : undefined;
+  const percent = batches !== undefined && 'percent' in batches ? batches.percent : undefined;
+  const limits: readonly (readonly [name: string, value: number | undefined, least: number, most: number])[] =
+    [
+      ['fanout', fanout, 1, Number.MAX_SAFE_INTEGER],
+      ['batches.count', count, 1, Number.MAX_SAFE_INTEGER],
+      ['batches.percent', percent, 1, 100],
+      ['connectTimeoutMs', connectTimeoutMs, 1, MOST_TIMER_MS],
+      ['timeoutMs', timeoutMs, 1, MOST_TIMER_MS],
+      ['killGraceMs', killGraceMs, 0, MOST_TIMER_MS],
+      ['keepBytes', keepBytes, 0, Number.MAX_SAFE_INTEGER],
+    ];
+  for (const [name, value, least, most] of limits) {
+    if (value === undefined || (Number.isInteger(value) && value >= least && value <= most)) continue;
+    throw new UsageError(`${name}: found ${value}, expected a whole number from ${least} to ${most}`);
   }
 }
 

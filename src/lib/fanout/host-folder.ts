@@ -30,8 +30,10 @@ export interface HostFolderOptions {
   readonly tree: SourceTree;
   /** What the stores there may hold before unused parts are removed. @default 20480 */
   readonly cacheLimitMiB?: number | undefined;
-  /** How long the machine may take to give a shell and make the folder. @default 20000 */
+  /** How long the machine may take to give a shell, and once more to make the folder. @default 20000 */
   readonly timeoutMs?: number;
+  /** Breaks off what goes there or comes home when it is aborted. */
+  readonly signal?: AbortSignal;
   /** How often the folder is marked as in use, so that no later call takes it for a leftover. @default 12 hours */
   readonly renewMs?: number;
 }
@@ -40,12 +42,18 @@ const CACHE_LIMIT_MIB = 20 * 1024;
 const RENEW_MS = 12 * 3_600_000;
 /** How often a part is brought again that was removed there between its arrival and its use. */
 const MOST_TRIES = 3;
+const TIMEOUT_MS = 20_000;
+/** A machine whose disk hangs must not hold us. */
+const REMOVE_WITHIN_MS = 15_000;
 
 /** A folder of its own on one machine for one command. */
 export class HostFolder {
   /** The absolute path on the machine where the command runs. */
   readonly work: string;
   readonly #host: RemoteHost;
+  /** For what may take long: its programs end with the signal. */
+  readonly #abortable: RemoteHost;
+  readonly #timeoutMs: number;
   readonly #place: Place;
   readonly #renewal: NodeJS.Timeout;
   #shell: Promise<RequestShell> | undefined;
@@ -59,15 +67,17 @@ export class HostFolder {
    *   of the folder is left there.
    */
   static async open(host: RemoteHost, options: HostFolderOptions): Promise<HostFolder> {
-    const { timeoutMs = 20_000, tree } = options;
+    const { timeoutMs = TIMEOUT_MS, tree } = options;
     if (!/^[0-9a-f]+$/.test(options.id)) throw new Error(`Internal error: a call is named '${options.id}'`);
-    const opening = RequestShell.open(host, { timeoutMs });
+    const { signal } = options;
+    const opening = RequestShell.open(signal === undefined ? host : endingWith(signal, host), { timeoutMs });
     try {
       const making = opening.then((shell) => makePlace(host, shell, options));
-      const place = await withTimeLimit(making, timeoutMs, () =>
+      // A login that hangs is told by the shell itself, before this.
+      const place = await withTimeLimit(making, 2 * timeoutMs, () =>
         sendFailure(host, `no folder within ${timeoutMs / 1000} s (does its disk or its login hang?)`),
       );
-      const folder = new HostFolder(host, await opening, place, options.renewMs ?? RENEW_MS);
+      const folder = new HostFolder(host, await opening, place, options);
       if (tree.parts.length > 0) await folder.#fill(tree, options.cacheLimitMiB ?? CACHE_LIMIT_MIB);
       return folder;
     } catch (error) {
@@ -79,8 +89,11 @@ export class HostFolder {
     }
   }
 
-  private constructor(host: RemoteHost, shell: RequestShell, place: Place, renewMs: number) {
+  private constructor(host: RemoteHost, shell: RequestShell, place: Place, options: HostFolderOptions) {
+    const { renewMs = RENEW_MS, timeoutMs = TIMEOUT_MS, signal } = options;
     this.#host = host;
+    this.#abortable = signal === undefined ? host : endingWith(signal, host);
+    this.#timeoutMs = timeoutMs;
     this.#place = place;
     this.work = `${place.folder}/work`;
     this.#use(shell);
@@ -98,8 +111,13 @@ export class HostFolder {
    * @throws RemoteError (stage `fetch`, or the shell's when the connection goes)
    */
   async fetch(paths: readonly string[], into: string): Promise<FetchResult> {
-    const shell = await this.#openShell();
-    return await fetchFiles(this.#host.name, shell, { attemptFolder: this.#place.folder, paths, into });
+    // A shell of its own, which the signal ends.
+    const shell = await RequestShell.open(this.#abortable, { timeoutMs: this.#timeoutMs });
+    try {
+      return await fetchFiles(this.#host.name, shell, { attemptFolder: this.#place.folder, paths, into });
+    } finally {
+      shell.close();
+    }
   }
 
   /** Removes the folder there; never rejects. What stays since the machine is gone, a later call removes. */
@@ -109,11 +127,9 @@ export class HostFolder {
     const quoted = shellQuote(folder);
     // The command may have left read-only folders behind (package caches do).
     const script = `{ rm -rf ${quoted} || { chmod -R u+rwx ${quoted}; rm -rf ${quoted}; }; rm -f ${shellQuote(`${base}/leases`)}/*.${suffix}; } 2>/dev/null`;
-    try {
-      await (await this.#openShell()).run(script);
-    } catch {
-      // the connection is gone
-    }
+    const removing = this.#openShell().then((shell) => shell.run(script));
+    const tooLong = () => new Error('it takes too long');
+    await withTimeLimit(removing, REMOVE_WITHIN_MS, tooLong).catch(() => {}); // the connection is gone, or the disk hangs
   }
 
   /** Gives the shell up. `fetch` and `remove` open another one when they are called later. */
@@ -128,14 +144,14 @@ export class HostFolder {
   }
 
   async #fill(tree: SourceTree, cacheLimitMiB: number): Promise<void> {
-    const shell = await this.#openShell();
     const { base, suffix } = this.#place;
     const leases = `${base}/leases`;
     const store: PartStore = { kind: 'trees', folder: `${base}/trees`, leases, leaseSuffix: suffix };
     try {
+      const shell = await this.#openShell(); // the first one: the signal ends it
       let isNew = false;
       for (let tries = 1; ; tries++) {
-        const there = await sendParts(this.#host, shell, store, tree.parts);
+        const there = await sendParts(this.#abortable, shell, store, tree.parts);
         for (const part of there.values()) {
           this.#sentBytes += part.sentBytes;
           if (part.newBytes > 0) isNew = true;
@@ -149,15 +165,15 @@ export class HostFolder {
       }
       if (isNew) await pruneStores(shell, base, leases, cacheLimitMiB * 1024 * 1024);
     } catch (error) {
-      if (!shell.isBroken) await this.remove();
-      clearInterval(this.#renewal);
+      await this.remove();
+      this.close();
       throw error;
     }
   }
 
   #openShell(): Promise<RequestShell> {
     if (this.#shell !== undefined && !this.#isBroken()) return this.#shell;
-    const opening = RequestShell.open(this.#host);
+    const opening = RequestShell.open(this.#host, { timeoutMs: this.#timeoutMs });
     this.#shell = opening;
     this.#isBroken = () => false;
     opening.then(
@@ -202,6 +218,26 @@ async function makePlace(host: RemoteHost, shell: RequestShell, options: HostFol
   if (/[\p{Cc}\ufffd]/u.test(base))
     throw sendFailure(host, `the folder ${visibleText(base)} there has a name that cannot be used`);
   return { base, folder: `${base}/to/${name}`, suffix: `${options.id}.${random}` };
+}
+
+/** The host, but what is opened there ends with the signal. */
+function endingWith(signal: AbortSignal, host: RemoteHost): RemoteHost {
+  return {
+    name: host.name,
+    closed: host.closed,
+    traffic: host.traffic,
+    open: async (commandLine, options) => {
+      signal.throwIfAborted();
+      const channel = await host.open(commandLine, options);
+      const end = () => channel.close();
+      if (signal.aborted) end();
+      signal.addEventListener('abort', end, { once: true });
+      void channel.ended.then(() => signal.removeEventListener('abort', end));
+      return channel;
+    },
+    close: () => host.close(),
+    [Symbol.asyncDispose]: () => host.close(),
+  };
 }
 
 function sendFailure(host: RemoteHost, reason: string): RemoteError {

@@ -58,8 +58,15 @@ export class HostRun {
   #fetchedFiles = 0;
   #host: RemoteHost | undefined;
   #folder: HostFolder | undefined;
+  /** The command, from its beginning to its end. */
   #running: CommandChannel | undefined;
+  #channel: CommandChannel | undefined;
+  #isPaused = false;
   #cause: EndCause | undefined;
+  /** Why all was called off, also after a time limit. */
+  #cancelled: string | undefined;
+  /** Breaks off what goes there or comes home. */
+  readonly #transfers = new AbortController();
   #left: Promise<Left> | undefined;
   /** Ends the wait for whatever comes before the command. */
   #giveUp: () => void = () => {};
@@ -82,8 +89,11 @@ export class HostRun {
   /** Runs it. Never rejects: whatever happens is the result. */
   async run(): Promise<HostResult> {
     const outcome = await this.#live();
-    await this.#folder?.remove();
-    this.#folder?.close();
+    if (this.#folder !== undefined) {
+      this.#enter('ending');
+      await this.#folder.remove();
+      this.#folder.close();
+    }
     await this.#host?.close();
     this.#state = undefined;
     const endedAt = this.#context.now();
@@ -103,33 +113,57 @@ export class HostRun {
 
   /** Ends it, wherever it is. What is ending already ends as it does. */
   cancel(reason: string): void {
-    if (this.#cause !== undefined) return;
-    this.#cause = { type: 'cancelled', reason };
+    if (this.#cause?.type === 'cancelled') return;
+    this.#cancelled = reason;
+    this.#cause ??= { type: 'cancelled', reason };
     this.#giveUp();
+    this.#transfers.abort(new Error(reason));
     if (this.#running !== undefined) void this.#end(this.#running);
+  }
+
+  /** Takes no more of what the command prints until `resumeOutput`; the command waits when it prints on. */
+  pauseOutput(): void {
+    this.#isPaused = true;
+    this.#channel?.pause();
+  }
+
+  resumeOutput(): void {
+    this.#isPaused = false;
+    this.#channel?.resume();
   }
 
   async #live(): Promise<HostOutcome> {
     const { files } = this.#context;
-    if (this.#cause?.type === 'cancelled') return { type: 'not-started', reason: this.#cause.reason };
     try {
       this.#enter('connecting');
-      const host = await this.#orGivenUp(this.#connect(), (late) => void late.close());
+      const host = await this.#orGivenUp(
+        () => this.#connect(),
+        (late) => void late.close(),
+      );
       if (host === 'given up') return this.#notStarted();
       this.#host = host;
       if (files !== undefined) {
         this.#enter('sending');
-        const folder = await this.#orGivenUp(this.#openFolder(host, files.tree), (late) => late.close());
-        if (folder === 'given up') return this.#notStarted();
-        this.#folder = folder;
+        if (this.#cause !== undefined) return this.#notStarted();
+        // Not given up: broken off, it clears away what it has made there.
+        this.#folder = await this.#openFolder(host, files.tree);
         // Where programs are few, its channel is needed for the command; what is asked of it later opens it again.
-        folder.close();
+        this.#folder.close();
       }
-      const shell = await this.#orGivenUp(this.#openShell(host), (late) => late.close());
+      const shell = await this.#orGivenUp(
+        () => this.#openShell(host),
+        (late) => late.close(),
+      );
       if (shell === 'given up') return this.#notStarted();
+      this.#enter('running');
+      if (this.#cause !== undefined) {
+        shell.close();
+        return this.#notStarted();
+      }
       this.#begin(shell);
       return await this.#finish(shell);
     } catch (error) {
+      if (this.#cause !== undefined) return this.#notStarted();
       const reason = this.#reasonOf(error);
       if (error instanceof RemoteError && error.stage === 'send') {
         return { type: 'transfer-failed', stage: 'send', reason };
@@ -141,8 +175,12 @@ export class HostRun {
   /** From the beginning of the command to the end of all. Never rejects. */
   async #finish(running: CommandChannel): Promise<HostOutcome> {
     const outcome = await this.#follow(running);
-    const isOver = ['exited', 'signalled', 'timed-out'].includes(outcome.type);
-    return (isOver ? await this.#fetch(outcome) : undefined) ?? outcome;
+    this.#running = undefined; // there is nothing to end any more
+    const isOver =
+      outcome.type === 'exited' ||
+      outcome.type === 'signalled' ||
+      (outcome.type === 'timed-out' && outcome.left === 'nothing');
+    return isOver ? await this.#fetch(outcome) : outcome;
   }
 
   #connect(): Promise<RemoteHost> {
@@ -160,7 +198,16 @@ export class HostRun {
   async #openFolder(host: RemoteHost, tree: SourceTree): Promise<HostFolder> {
     const { HostFolder } = await import('./host-folder.ts'); // archives are loaded by those who send some
     const { remoteDir, cacheLimitMiB } = this.#entry.config;
-    return await HostFolder.open(host, { remoteDir, cacheLimitMiB, id: this.#context.id, tree });
+    const { id, connectTimeoutMs } = this.#context;
+    const { signal } = this.#transfers;
+    return await HostFolder.open(host, {
+      remoteDir,
+      cacheLimitMiB,
+      id,
+      tree,
+      signal,
+      timeoutMs: connectTimeoutMs,
+    });
   }
 
   #openShell(host: RemoteHost): Promise<CommandChannel> {
@@ -174,9 +221,10 @@ export class HostRun {
     const { command, input, now } = this.#context;
     const { setup, env, name } = this.#entry.config;
     const folder = this.#folder?.work;
-    this.#enter('running');
     this.#startedAt = now();
     this.#running = shell;
+    this.#channel = shell;
+    if (this.#isPaused) shell.pause();
     const start = { command, setup, env: { ...env, MACHINE_NAME: name }, folder };
     shell.begin(start, input?.open(), (error) => this.cancel(error.message));
   }
@@ -209,19 +257,22 @@ export class HostRun {
   async #end(running: CommandChannel): Promise<void> {
     if (this.#left !== undefined || this.#host === undefined) return;
     this.#enter('ending');
-    this.#left = running.end(this.#host, () => this.#connect(), this.#context.killGraceMs);
+    const { killGraceMs, connectTimeoutMs } = this.#context;
+    this.#left = running.end(this.#host, () => this.#connect(), { killGraceMs, connectTimeoutMs });
     await this.#left;
+    running.resume(); // what it printed last is read, whoever waits
     const timer = setTimeout(() => running.close(), CLOSE_TIMEOUT_MS);
     await running.ended;
     clearTimeout(timer);
   }
 
-  /** Brings files home. Undefined when all went well, or nothing was asked for. */
-  async #fetch(outcome: HostOutcome): Promise<HostOutcome | undefined> {
+  /** Brings files home, where any were asked for. */
+  async #fetch(outcome: HostOutcome): Promise<HostOutcome> {
     const { back, results } = this.#context.files ?? {};
-    if (results === undefined || back === undefined || this.#folder === undefined) return undefined;
+    if (results === undefined || back === undefined || this.#folder === undefined) return outcome;
     this.#enter('fetching');
     try {
+      this.#transfers.signal.throwIfAborted();
       const into = await results.begin(this.machine);
       const { files, warnings } = await this.#folder.fetch(back, into);
       for (const message of warnings) {
@@ -229,15 +280,17 @@ export class HostRun {
       }
       await results.publish(this.machine);
       this.#fetchedFiles = files;
-      return undefined;
+      return outcome;
     } catch (error) {
       await results.discard(this.machine).catch(() => {}); // what failed first is what is told
-      return {
-        type: 'transfer-failed',
-        stage: 'fetch',
-        reason: this.#reasonOf(error),
-        ...(outcome.type === 'exited' && { exitCode: outcome.exitCode }),
-      };
+      if (this.#cancelled !== undefined)
+        return { type: 'cancelled', reason: this.#cancelled, left: 'nothing' };
+      const reason = this.#reasonOf(error);
+      if (outcome.type === 'exited')
+        return { type: 'transfer-failed', stage: 'fetch', reason, exitCode: outcome.exitCode };
+      const message = `its files were not brought home: ${reason.full}`;
+      this.#context.publish({ type: 'host:warned', machine: this.machine, message });
+      return outcome;
     }
   }
 
@@ -262,8 +315,10 @@ export class HostRun {
     };
   }
 
-  /** What is waited for, unless all is called off meanwhile; what comes after that goes to `drop`. */
-  async #orGivenUp<T>(work: Promise<T>, drop: (late: T) => void): Promise<T | 'given up'> {
+  /** What is waited for, unless all is called off before or meanwhile; what comes after that goes to `drop`. */
+  async #orGivenUp<T>(begin: () => Promise<T>, drop: (late: T) => void): Promise<T | 'given up'> {
+    if (this.#cause !== undefined) return 'given up';
+    const work = begin();
     let isGivenUp = false;
     const givenUp = new Promise<'given up'>((resolve) => {
       this.#giveUp = () => {
@@ -277,7 +332,10 @@ export class HostRun {
       },
       () => {},
     );
-    return await Promise.race([work, givenUp]);
+    const first = await Promise.race([work, givenUp]);
+    if (first === 'given up' || !isGivenUp) return first;
+    drop(first); // called off between its end and now
+    return 'given up';
   }
 }
 

@@ -24,31 +24,45 @@ export interface InputFile {
   readonly start: number;
 }
 
+/** Who reads it. */
+export interface InputSpoolOptions {
+  /** One machine: nothing has to be kept for others. @default false */
+  readonly isForOne?: boolean;
+}
+
 /** One input for many readers. Nothing is read before a reader wants it, nor while none does. */
 export class InputSpool implements Disposable {
-  readonly #bytes: Bytes;
+  readonly #bytes: Bytes | undefined;
+  /** Opens the stream itself, for the one reader that there will be. */
+  readonly #only: (() => Readable) | undefined;
   readonly #readers = new Set<Readable>();
   #isClosed = false;
 
-  /** A stream of bytes, or what opens it, is taken over; a file stays the caller's. */
-  constructor(source: Readable | (() => Readable) | InputFile) {
-    this.#bytes =
-      'fd' in source && !(source instanceof Readable) ? new FileBytes(source) : new KeptBytes(source);
+  /**
+   * A stream of bytes, or what opens it, is taken over; a file stays the caller's. With `isForOne` `open` is called once,
+   * and nothing is kept.
+   */
+  constructor(source: Readable | (() => Readable) | InputFile, { isForOne = false }: InputSpoolOptions = {}) {
+    const isFile = 'fd' in source && !(source instanceof Readable);
+    if (isFile) this.#bytes = new FileBytes(source);
+    else if (isForOne) this.#only = source instanceof Readable ? () => source : source;
+    else this.#bytes = new KeptBytes(source);
   }
 
   /**
    * Our standard input, where somebody meant it for the commands: a pipe, a socket or a regular file, from where it
    * stands. Undefined for a terminal, `/dev/null` and other devices, and when it is closed.
    */
-  static forStdin(fd = 0): InputSpool | undefined {
+  static forStdin(fd = 0, options: InputSpoolOptions = {}): InputSpool | undefined {
     const stats = statsOf(fd);
     if (stats?.isFIFO() || stats?.isSocket()) {
-      return new InputSpool(() => new Socket({ fd, readable: true, writable: false }));
+      return new InputSpool(() => new Socket({ fd, readable: true, writable: false }), options);
     }
     if (!stats?.isFile()) return undefined;
     const start = positionOf(fd);
     return new InputSpool(
       start === undefined ? () => createReadStream('', { fd, autoClose: false }) : { fd, start },
+      options,
     );
   }
 
@@ -58,7 +72,13 @@ export class InputSpool implements Disposable {
    */
   open(): Readable {
     if (this.#isClosed) throw new Error('Internal error: the input is closed');
+    if (this.#only !== undefined) {
+      const stream = this.#only();
+      this.#readers.add(stream);
+      return stream;
+    }
     const bytes = this.#bytes;
+    if (bytes === undefined) throw new Error('Internal error: the input is for nobody');
     let offset = 0;
     const reader = new Readable({
       highWaterMark: PIECE_BYTES,
@@ -85,7 +105,7 @@ export class InputSpool implements Disposable {
   close(): void {
     this.#isClosed = true;
     for (const reader of this.#readers) reader.destroy();
-    this.#bytes.close();
+    this.#bytes?.close();
   }
 
   [Symbol.dispose](): void {

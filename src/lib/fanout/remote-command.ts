@@ -61,7 +61,8 @@ export function startLine(mark: string, { command, setup, env, folder }: Command
     `_n=$(printf '\\nx'); _n=\${_n%x}; _c=${quoteOnOneLine(text)}; `,
     ...exports,
     folder === undefined ? '' : `cd ${quoteOnOneLine(folder)} || exit 255; `,
-    `if command -v bash >/dev/null 2>&1; then exec bash --norc -c "$_c"; fi; exec /bin/sh -c "$_c"\n`,
+    // A command may begin with + or -. Not every sh takes `--` after -c, so there a newline stands before it.
+    `if command -v bash >/dev/null 2>&1; then exec bash --norc -c -- "$_c"; fi; exec /bin/sh -c "$_n$_c"\n`,
   ].join('');
 }
 

@@ -15,8 +15,9 @@ export interface Hop {
   readonly stream: Socket | ClientChannel;
 }
 
-/** Tries of a handshake that the server drops before it began; they are 0.1 to 2 s apart. */
-const MAX_TRIES = 6;
+/** Between two tries of a handshake that the server drops before it began. */
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 2_000;
 
 /**
  * Connects and logs in to a host; again, after a random while, when it hung up because too many logged in at once.
@@ -35,11 +36,12 @@ export async function connectHop(
       : forward(before.client, target, timeoutMs));
     return { target, stream, client: await logIn(login, stream, options) };
   };
-  for (let tries = 1; ; tries++) {
+  const began = performance.now();
+  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
     try {
       return await withHandshakeSlot(`${target.host}:${target.port}`, tryOnce);
     } catch (error) {
-      if (!isLostHandshake(error) || tries >= MAX_TRIES) {
+      if (!isLostHandshake(error) || performance.now() - began + pauseMs > timeoutMs) {
         throw connectFailure(error, {
           target,
           timeoutMs,
@@ -48,7 +50,7 @@ export async function connectHop(
       }
     }
     // Random, so that those who were dropped together do not come back together.
-    await delay(100 * 2 ** (tries - 1) * (0.5 + Math.random() / 2));
+    await delay(pauseMs * (0.5 + Math.random() / 2));
   }
 }
 
