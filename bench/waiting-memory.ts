@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { SAME_PRESS_MS } from '../src/cli/interrupts.ts';
 import type { HostProcess } from '../test/rig/test-hosts.ts';
 import { until } from '../test/rig/until.ts';
 import type { Figure } from './figure.ts';
@@ -89,6 +90,7 @@ async function peakWhileWaiting(child: ChildProcess): Promise<number> {
   child.kill('SIGINT');
   await until(() => said.includes('Ctrl-C:') || hasEnded(), wait);
   await sample();
+  await new Promise((resolve) => setTimeout(resolve, 2 * SAME_PRESS_MS));
   child.kill('SIGINT');
   const [exitCode] = (await Promise.race([exit, deadline()])) as [number | null]; // what 'exit' emits
   if (exitCode !== 130) throw new Error(`execute_batch ended with ${exitCode} after Ctrl-C twice: ${said}`);

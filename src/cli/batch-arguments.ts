@@ -59,7 +59,8 @@ const RUN_OPTIONS = {
     type: 'string',
     array: true,
     requiresArg: true,
-    describe: 'machine files, `local`, or ssh destinations (user@host:port, aliases)',
+    describe:
+      'machine files, `local`, ssh destinations (user@host:port, aliases), or lists of these (gpu[01-12],@rack,!gpu07)',
   },
   'copy-forwards': {
     type: 'string',

@@ -18,6 +18,7 @@ import { printEnded, printOrphans } from './report/orphans.ts';
 import { printPlan } from './report/plan.ts';
 import { openReport, type Report } from './report/report.ts';
 import { printStatus, printUnreachable } from './report/status.ts';
+import { checkSshConfig } from './ssh-config-file.ts';
 import { onStopSignals, strandedText } from './stop-signals.ts';
 
 const argv = process.argv.slice(2);
@@ -172,6 +173,7 @@ async function batchOptions(args: BatchArguments, report: Report) {
 
 async function lookOptions(args: BatchArguments, names: readonly string[], { warn }: Report) {
   const { request, copyForwards, shareForwards, copyBackwards, sshConfig } = args;
+  checkSshConfig(sshConfig);
   const machines = await findMachines(names);
   for (const warning of machines.warnings) warn(warning);
   const ssh = { onNewHostKey: warn, ...(sshConfig === undefined ? {} : { configFile: sshConfig }) };

@@ -7,13 +7,16 @@ import { TOOL_VERSION } from '../lib/batch/tool-version.ts';
 import { UsageError } from '../lib/domain/errors.ts';
 import { findMachines } from '../lib/machine/find-machines.ts';
 import { failWith, OWN_FAILURE } from './exit-codes.ts';
+import { onInterrupt } from './interrupts.ts';
 import { outliveTerminal } from './lost-terminal.ts';
+import { checkSshConfig } from './ssh-config-file.ts';
 
 const HELP = `execute_remote --machine M [options] 'command'
 
 Runs a command on one machine. What it prints passes through as it comes; the exit code is the command's.
 
-  --machine M             a machine file, \`local\`, or an ssh destination (user@host:port, an alias)
+  --machine M             a machine file, \`local\`, or an ssh destination (user@host:port, an alias);
+                          or a list of these that leaves one, as in lab.yaml,!atlas
   --copy-forwards P...    paths to send; the command runs in a folder that holds them and nothing else
   --share-forwards P...   large inputs: sent once per machine, linked into the folder instead of copied
   --copy-backwards P...   paths to bring back to job_results/NAME/, wildcards allowed; needs --job-name
@@ -42,8 +45,11 @@ async function main(argv: readonly string[]): Promise<number> {
   const machines = await findMachines([call.machine]);
   for (const warning of machines.warnings) tell(warning);
   const ending = new AbortController();
-  process.on('SIGINT', () => {
-    if (ending.signal.aborted) process.exit(130);
+  onInterrupt(() => {
+    if (ending.signal.aborted) {
+      tell('Ctrl-C: leaving at once; what is being ended may take a moment more');
+      process.exit(130);
+    }
     tell('Ctrl-C: ending the command');
     ending.abort(new Error('ended by Ctrl-C'));
   });
@@ -102,6 +108,7 @@ function takeSshConfig(argv: readonly string[]): { rest: readonly string[]; sshC
   if (at < 0) return { rest: argv, sshConfig: undefined };
   const sshConfig = argv[at + 1];
   if (sshConfig === undefined) throw new UsageError('--ssh-config needs a value');
+  checkSshConfig(sshConfig);
   return { rest: [...argv.slice(0, at), ...argv.slice(at + 2)], sshConfig };
 }
 

@@ -1,38 +1,60 @@
 #!/usr/bin/env node
 /** execute_to: one command on many machines at once. */
 import { TOOL_VERSION } from '../lib/batch/tool-version.ts';
+import { SchedulerError } from '../lib/domain/errors.ts';
 import type { FanoutRun } from '../lib/fanout/execute-to.ts';
 import { executeTo } from '../lib/fanout/execute-to.ts';
-import type { HostState } from '../lib/fanout/host-result.ts';
+import type { HostResult, HostState } from '../lib/fanout/host-result.ts';
 import { InputSpool } from '../lib/fanout/input-spool.ts';
 import { type FoundMachines, findMachines } from '../lib/machine/find-machines.ts';
-import { failWith, OWN_FAILURE } from './exit-codes.ts';
+import { visibleText } from '../lib/util/terminal-text.ts';
+import { OWN_FAILURE } from './exit-codes.ts';
+import { onInterrupt } from './interrupts.ts';
 import { outliveTerminal } from './lost-terminal.ts';
-import { fanoutTerminal } from './report/fanout/fanout-footer.ts';
+import { type FanoutTerminal, fanoutTerminal } from './report/fanout/fanout-footer.ts';
 import { FanoutReport } from './report/fanout/fanout-report.ts';
-import { exitCodeOfHosts } from './report/fanout/fanout-summary.ts';
+import { exitCodeOfHosts, fanoutSummary } from './report/fanout/fanout-summary.ts';
 import { hostsWithin } from './report/fanout/hosts-text.ts';
-import { parseToArguments, type ToArguments } from './to-arguments.ts';
+import { checkSshConfig } from './ssh-config-file.ts';
+import { parseToArguments, type ToHosts } from './to-arguments.ts';
+import { WriteQueue } from './write-queue.ts';
 
 const CODE_AFTER_SIGPIPE = 141;
 const CODE_AFTER_SIGNAL = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 const HOSTS_LENGTH = 400;
+/** How long what was said before a signal may take to be written. */
+const LAST_WORDS_MS = 500;
 
-async function main(argv: readonly string[]): Promise<number> {
+/** Why it is left before its time: the first reason counts, and counts more than what became of the machines. */
+let earlyExitCode: number | undefined;
+
+async function main(argv: readonly string[], outs: WriteQueue): Promise<number> {
   outliveTerminal();
+  let footer: FanoutTerminal | undefined;
+  let run: FanoutRun | undefined;
+  const tell = (message: string) => (footer ?? outs).stderr.write(`execute_to: ${message}\n`);
+  const leave = (code: number, reason: string) => {
+    earlyExitCode ??= code;
+    run?.cancel(reason);
+  };
+  outs.onFailure = ({ stream, error, isReaderGone }) => {
+    if (isReaderGone) return leave(CODE_AFTER_SIGPIPE, 'nobody reads its output any more');
+    tell(`cannot write ${stream}: ${error.message}`);
+    leave(OWN_FAILURE, 'its output cannot be written');
+  };
+  outs.onFull = () => run?.pauseOutput();
+  outs.onLow = () => run?.resumeOutput();
+
   const call = parseToArguments(argv);
-  if ('help' in call) return print(call.help);
-  if ('version' in call) return print(`${TOOL_VERSION}\n`);
+  if ('help' in call) return print(call.help, outs);
+  if ('version' in call) return print(`${TOOL_VERSION}\n`, outs);
+  if ('list' in call) return await list(call, outs);
+  checkSshConfig(call.sshConfig);
   const { machines, warnings } = await findHosts(call);
-  using terminal = fanoutTerminal({ stdout: process.stdout, stderr: process.stderr });
-  const tell = (message: string) => terminal.stderr.write(`execute_to: ${message}\n`);
+  using terminal = fanoutTerminal(outs);
+  footer = terminal;
   for (const warning of warnings) tell(warning);
 
-  let exitCode: number | undefined;
-  const leave = (code: number, reason: string) => {
-    exitCode ??= code;
-    run.cancel(reason);
-  };
   using report = await FanoutReport.open({
     output: call.output,
     machines: machines.map(({ config }) => config.name),
@@ -44,8 +66,8 @@ async function main(argv: readonly string[]): Promise<number> {
       leave(OWN_FAILURE, 'its output cannot be kept');
     },
   });
-  const input = call.forwardStdin ? InputSpool.forStdin() : undefined;
-  const run = executeTo(machines, call.command, {
+  const input = call.forwardStdin ? InputSpool.forStdin(0, { isForOne: machines.length === 1 }) : undefined;
+  run = executeTo(machines, call.command, {
     fanout: call.fanout,
     connectTimeoutMs: call.connectTimeoutMs,
     failFast: call.failFast,
@@ -58,26 +80,34 @@ async function main(argv: readonly string[]): Promise<number> {
     ...(call.jobName !== undefined && { jobName: call.jobName }),
     ...(call.sshConfig !== undefined && { ssh: { configFile: call.sshConfig } }),
   });
+  if (earlyExitCode !== undefined) run.cancel('its output cannot be written');
   run.events.subscribe((event) => {
     terminal.report(event);
     report.report(event);
   });
-  process.stdout.on('error', () => leave(CODE_AFTER_SIGPIPE, 'nobody reads its output any more'));
-  onSignals(run, tell, (code) => leave(code, 'ended by Ctrl-C'), terminal.close);
+  onSignals(run, tell, (code) => leave(code, 'ended by Ctrl-C'), outs, terminal.close);
   try {
     const results = await run.results;
     terminal.close();
     await report.finish(results);
-    return exitCode ?? exitCodeOfHosts(results, { largest: call.largestExitCode });
+    return exitCodeOfHosts(results, { largest: call.largestExitCode });
   } finally {
     input?.close();
   }
 }
 
-async function findHosts(call: ToArguments): Promise<FoundMachines> {
-  const { hosts, machineFiles, exclude } = call;
-  if (machineFiles.length === 0) return await findMachines([hosts ?? ''], { exclude });
-  return await findMachines(machineFiles, { exclude, ...(hosts !== undefined && { only: [hosts] }) });
+async function findHosts({ hosts, machineFiles, exclude }: ToHosts): Promise<FoundMachines> {
+  // The command may be one that must not reach what was to be left out.
+  const options = { exclude, missingExclusion: 'refuse' } as const;
+  if (machineFiles.length === 0) return await findMachines([hosts ?? ''], options);
+  return await findMachines(machineFiles, { ...options, ...(hosts !== undefined && { only: [hosts] }) });
+}
+
+/** Who is meant, and nothing else. */
+async function list(call: ToHosts, outs: WriteQueue): Promise<number> {
+  const { machines, warnings } = await findHosts(call);
+  for (const warning of warnings) outs.stderr.write(`execute_to: ${warning}\n`);
+  return print(machines.map(({ config }) => `${visibleText(config.name)}\n`).join(''), outs);
 }
 
 /** Ctrl-C once: say what runs where. Twice: end it everywhere. SIGTERM, SIGHUP: leave it as it is. */
@@ -85,19 +115,27 @@ function onSignals(
   run: FanoutRun,
   tell: (message: string) => void,
   end: (code: number) => void,
+  outs: WriteQueue,
   closeFooter: () => void,
 ): void {
   const exit = (code: number) => {
     closeFooter();
     process.exit(code);
   };
-  let interrupts = 0;
-  process.on('SIGINT', () => {
-    interrupts += 1;
-    if (interrupts === 1) {
-      for (const line of stateLines(run)) tell(line);
+  let hasBegun = false;
+  run.events.on('fanout:started', () => {
+    hasBegun = true;
+  });
+  const ended: HostResult[] = [];
+  run.events.on('host:ended', ({ result }) => ended.push(result));
+  onInterrupt((count) => {
+    if (count === 1) {
+      for (const line of hasBegun ? stateLines(run) : ['Ctrl-C: looking at the files to send']) tell(line);
+      for (const line of fanoutSummary(ended, { counts: false })) tell(line.replace(/^execute_to: /, ''));
       tell('Ctrl-C again ends it everywhere');
-    } else if (interrupts === 2) {
+    } else if (!hasBegun) {
+      exit(CODE_AFTER_SIGNAL.SIGINT); // hashing of large files waits for nobody
+    } else if (count === 2) {
       tell('Ctrl-C twice: ending it everywhere');
       end(CODE_AFTER_SIGNAL.SIGINT);
     } else {
@@ -111,7 +149,9 @@ function onSignals(
       const where =
         hosts.length === 0 ? '' : `; it runs on where it is, on ${hostsWithin(hosts, HOSTS_LENGTH)}`;
       tell(`${signal}: leaving${where}`);
-      exit(CODE_AFTER_SIGNAL[signal]);
+      // The reader may have stalled.
+      setTimeout(() => exit(CODE_AFTER_SIGNAL[signal]), LAST_WORDS_MS);
+      void outs.written().then(() => exit(CODE_AFTER_SIGNAL[signal]));
     });
   }
 }
@@ -134,13 +174,21 @@ function stateLines(run: FanoutRun): string[] {
   });
 }
 
-function print(text: string): number {
-  process.stdout.write(text);
+function print(text: string, outs: WriteQueue): number {
+  outs.stdout.write(text);
   return 0;
 }
 
-main(process.argv.slice(2)).then(
-  // Behind all that is written before: a pipe may still have to take it.
-  (code) => process.stdout.write('', () => process.exit(code)),
-  (error: unknown) => failWith('execute_to', error),
-);
+/** An error that is not meant for users shows where it came from. */
+function failureText(error: unknown): string {
+  return error instanceof SchedulerError ? error.message : String((error as Error).stack);
+}
+
+const outs = new WriteQueue();
+const exitCode = await main(process.argv.slice(2), outs).catch((error: unknown) => {
+  outs.stderr.write(`execute_to: ${failureText(error)}\n`);
+  return OWN_FAILURE;
+});
+// All that was said comes first, and whether that could be written counts.
+await outs.written();
+process.exit(earlyExitCode ?? exitCode);

@@ -3,6 +3,7 @@
  * all its processes. SIGTERM and SIGHUP (a closed terminal): leave at once, jobs run on.
  */
 import type { BatchRun, StrandedJob } from '../lib/batch/batch-run.ts';
+import { onInterrupt } from './interrupts.ts';
 
 /** What the signals decided. */
 export interface StopSignals {
@@ -39,17 +40,15 @@ export function onStopSignals(
     }),
     exitCode: undefined,
   };
-  let interrupts = 0;
-  process.on('SIGINT', () => {
-    interrupts += 1;
-    if (interrupts === 1) {
+  onInterrupt((count) => {
+    if (count === 1) {
       batch.stop();
       say(
         `Ctrl-C: starting nothing more and waiting for ${jobsText(batch)}. ` +
           `Ctrl-C again ends them; kill -TERM ${process.pid} leaves them running`,
       );
       sayComeBack();
-    } else if (interrupts === 2) {
+    } else if (count === 2) {
       signals.exitCode = CODE_AFTER_SIGNAL.SIGINT;
       say(`Ctrl-C twice: ending ${jobsText(batch)}`);
       void batch.cancelAll('ended by Ctrl-C').then(

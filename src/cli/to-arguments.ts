@@ -10,17 +10,21 @@ export const DEFAULT_CONNECT_TIMEOUT_MS = 10_000;
 
 export const HELP = `execute_to [options] HOSTS 'command'
 execute_to [options] --machines F... -- [HOSTS] 'command'
+execute_to --list HOSTS
 
 Runs a command on many machines at once; each line that it prints comes with the machine's name before it.
 
   HOSTS                    with commas: machine files, names, ssh destinations (user@host:port, aliases), ranges
-                           gpu[01-12,15], groups @lab, ^FILE for the names in a file; !gpu3 leaves one out
+                           'gpu[01-12,15]', groups @lab, '^FILE' for the names in a file; '!gpu3' leaves one out.
+                           In single quotes where it holds [, ! or ^, which shells read themselves
   --machines F...          machine files; HOSTS then picks among their machines [all of them]
   -x, --exclude HOSTS      leave these out; may be repeated
+  --list                   print who is meant, one name per line, and run nothing; takes no command
 
   -b, --gather             at the end: machines with the same output and exit code under one heading
   -L, --lines-and-gather   lines as they come, and gathered at the end
-  --diff                   gathered, as the most common output and how the others differ from it
+  --diff                   at the end: only how the output of others differs from the most common one
+  -N, --no-names           lines without the machine's name before them
   --json                   one JSON object per machine
   --outdir DIR             what each machine prints, also in a file of its own
   --verbose                tell what happens besides
@@ -31,11 +35,13 @@ Runs a command on many machines at once; each line that it prints comes with the
   -u, --timeout T          end the command where it runs longer than T [never]
   --fail-fast              after the first failure start nothing more, and end what runs
   --batches N|P%           so many machines, or percent of them, at a time: the next when all went well
-  -n, --no-stdin           do not read standard input [a pipe or a file goes to every machine]
+  -n, --no-stdin           do not read standard input [a pipe or a file goes to every machine]; needed in loops
+                           that read it themselves
   --ssh-config FILE        another ssh configuration file, as ssh -F
 
   --copy-forwards P...     paths to send first; the command runs in a folder that holds them
-  --copy-backwards P...    paths to bring home to job_results/NAME/HOST/; needs --job-name
+  --copy-backwards P...    paths to bring home to job_results/NAME/HOST/; needs --job-name. In the command's
+                           folder, or absolute: /var/log/x comes home under HOST/var/log/x. Wildcards, but no ~
   --job-name NAME          the name for what comes home
 
   --                       ends a list of values, and the flags
@@ -47,6 +53,7 @@ Flags stand before the command, and the command is one quoted word:
   execute_to -b -x gpu3 @lab 'uname -r'
   execute_to --machines lab.yaml --batches 10% -- 'sudo apt-get -y upgrade'
   execute_to gpu1,gpu2 'cat >> notes' < notes
+  while read -r name; do execute_to -n @lab "useradd $name"; done < names.txt
 
 Exit code: the number of machines where it failed, 101 for more than 100; 255 when the call is wrong or no machine
 was reached.
@@ -61,17 +68,28 @@ export interface OutputArguments {
   readonly form: 'lines' | 'gathered' | 'both' | 'json';
   /** Whether gathered answers are shown as differences from the most common one. Only where `form` gathers. */
   readonly diff: boolean;
+  /** Whether lines have the machine's name before them; headings always have it. */
+  readonly names: boolean;
   /** Folder for one file per machine. */
   readonly outdir?: string;
 }
 
-/** What the user asked for; what has no default and was not given is absent. */
-export interface ToArguments {
+/** Which machines are meant. */
+export interface ToHosts {
   /** As written. Absent: all machines of `machineFiles`. */
   readonly hosts?: string;
   readonly machineFiles: readonly string[];
   /** As written, one for each `--exclude`. */
   readonly exclude: readonly string[];
+}
+
+/** `--list`: print the names of the machines and run nothing. */
+export interface ToList extends ToHosts {
+  readonly list: true;
+}
+
+/** What the user asked to run; what has no default and was not given is absent. */
+export interface ToArguments extends ToHosts {
   readonly command: string;
   readonly output: OutputArguments;
   /** Machines at once. */
@@ -98,18 +116,21 @@ const MOST_TIMER_MS = 2 ** 31 - 1;
 const MOST_MACHINES = 9999;
 
 /**
- * Reads the words behind `execute_to`.
+ * Reads the words behind `execute_to`. A `--list` is told by its `list`; flags about running change nothing there.
  * @throws UsageError with one message that says what was found and what is expected.
  */
 export function parseToArguments(
   argv: readonly string[],
-): ToArguments | { readonly help: string } | { readonly version: true } {
+): ToArguments | ToList | { readonly help: string } | { readonly version: true } {
   const { given, words } = readFlags(argv);
   if (given.has('--help')) return { help: HELP };
   if (given.has('--version')) return { version: true };
   const machineFiles = listOf(given, '--machines') ?? [];
   const copyForwards = listOf(given, '--copy-forwards');
   const copyBackwards = listOf(given, '--copy-backwards');
+  checkPatterns(copyBackwards ?? []);
+  const exclude = given.get('--exclude') ?? [];
+  if (given.has('--list')) return { list: true, ...hostsAlone(words, given), machineFiles, exclude };
   const { hosts, command } = hostsAndCommand(words, given);
   const jobName = given.get('--job-name')?.[0];
   if (copyBackwards !== undefined && jobName === undefined) {
@@ -132,11 +153,12 @@ export function parseToArguments(
   return {
     ...(hosts === undefined ? {} : { hosts }),
     machineFiles,
-    exclude: given.get('--exclude') ?? [],
+    exclude,
     command,
     output: {
       form: outputForm(given),
       diff: given.has('--diff'),
+      names: !given.has('--no-names'),
       ...(outdir === undefined ? {} : { outdir }),
     },
     fanout: read(given, '--fanout', parseCount) ?? DEFAULT_FANOUT,
@@ -161,6 +183,36 @@ function listOf(given: Given, flag: Flag): readonly string[] | undefined {
   return values;
 }
 
+function checkPatterns(patterns: readonly string[]): void {
+  const home = patterns.find((pattern) => /^~(\/|$)/.test(pattern));
+  if (home === undefined) return;
+  throw new UsageError(
+    `--copy-backwards: found ${quoted(home)}: ~ is not expanded there, ` +
+      "expected a path in the command's folder, or an absolute one such as /home/user/x",
+  );
+}
+
+/** What `--list` takes: HOSTS, or none with --machines. */
+function hostsAlone(words: readonly string[], given: Given): { hosts?: string } {
+  const [hosts, second] = words;
+  if (second !== undefined) {
+    throw new UsageError(`--list runs nothing: found ${quoted(second)} behind HOSTS, expected no command`);
+  }
+  if (hosts === undefined && !given.has('--machines')) {
+    throw new UsageError(`no machines: expected execute_to --list HOSTS${aboutLists(given)}`);
+  }
+  if (hosts?.trim() === '') throw new UsageError(EMPTY_HOSTS);
+  return hosts === undefined ? {} : { hosts };
+}
+
+const EMPTY_HOSTS = 'HOSTS is empty: expected machines';
+
+/** Why a word that was meant for something else may be missing. */
+function aboutLists(given: Given): string {
+  const list = LISTS.findLast((flag) => given.has(flag));
+  return list === undefined ? '' : `; ${list} takes all words up to the next flag or --`;
+}
+
 function hostsAndCommand(words: readonly string[], given: Given): { hosts?: string; command: string } {
   const hasMachines = given.has('--machines');
   const [first, second] = words;
@@ -168,21 +220,20 @@ function hostsAndCommand(words: readonly string[], given: Given): { hosts?: stri
   const isCommandFirst = hasMachines && second?.startsWith('-');
   const most = isCommandFirst ? 1 : 2;
   if (words.length > most) throw behindCommand(words.slice(most), words.slice(0, most), hasMachines);
-  const list = LISTS.findLast((flag) => given.has(flag));
-  const aboutLists = list === undefined ? '' : `; ${list} takes all words up to the next flag or --`;
+  const hint = aboutLists(given);
   if (first === undefined && hasMachines) {
-    throw new UsageError(`no command: expected execute_to --machines F... -- [HOSTS] 'command'${aboutLists}`);
+    throw new UsageError(`no command: expected execute_to --machines F... -- [HOSTS] 'command'${hint}`);
   }
   if (first === undefined) {
-    throw new UsageError(`no machines and no command: expected execute_to HOSTS 'command'${aboutLists}`);
+    throw new UsageError(`no machines and no command: expected execute_to HOSTS 'command'${hint}`);
   }
   if (second === undefined && !hasMachines) {
     throw new UsageError(
-      `no command: found only ${quoted(first)}, expected execute_to HOSTS 'command'${aboutLists}`,
+      `no command: found only ${quoted(first)}, expected execute_to HOSTS 'command'${hint}`,
     );
   }
   const command = second ?? first;
-  if (second !== undefined && first.trim() === '') throw new UsageError('HOSTS is empty: expected machines');
+  if (second !== undefined && first.trim() === '') throw new UsageError(EMPTY_HOSTS);
   if (command.trim() === '') throw new UsageError('the command is empty: expected one quoted word');
   if (command.startsWith('-'))
     throw new UsageError(`found the command ${quoted(command)}: no command begins with a dash`);
@@ -192,8 +243,6 @@ function hostsAndCommand(words: readonly string[], given: Given): { hosts?: stri
 function outputForm(given: Given): OutputArguments['form'] {
   const ways = (['--gather', '--lines-and-gather', '--diff'] as const).filter((flag) => given.has(flag));
   if (given.has('--json') && ways[0] !== undefined) throw contradiction('--json', ways[0]);
-  if (given.has('--gather') && given.has('--lines-and-gather'))
-    throw contradiction('--gather', '--lines-and-gather');
   if (given.has('--json')) return 'json';
   if (given.has('--lines-and-gather')) return 'both';
   return ways.length > 0 ? 'gathered' : 'lines';

@@ -6,14 +6,17 @@ import { UsageError } from '../lib/domain/errors.ts';
 import { nearestWord } from '../lib/util/nearest-word.ts';
 import { shellQuote } from '../lib/util/shell-quote.ts';
 import { cutToWidth, visibleText } from '../lib/util/terminal-text.ts';
+import { quotedWord } from './come-back.ts';
 
 /** What a flag takes; `repeated` is a value that may be given several times. */
 const FLAGS = {
   '--machines': 'list',
   '--exclude': 'repeated',
+  '--list': 'switch',
   '--gather': 'switch',
   '--lines-and-gather': 'switch',
   '--diff': 'switch',
+  '--no-names': 'switch',
   '--json': 'switch',
   '--outdir': 'value',
   '--verbose': 'switch',
@@ -42,6 +45,7 @@ const LETTERS: ReadonlyMap<string, Flag> = new Map([
   ['x', '--exclude'],
   ['b', '--gather'],
   ['L', '--lines-and-gather'],
+  ['N', '--no-names'],
   ['f', '--fanout'],
   ['t', '--connect-timeout'],
   ['u', '--timeout'],
@@ -55,6 +59,8 @@ const ELSEWHERE: ReadonlyMap<string, string> = new Map([
   ['-w', 'machines stand without a flag before the command'],
   ['-g', 'a group is named @NAME in HOSTS'],
   ['-l', 'a user is named in HOSTS: user@host'],
+  ['-a', 'all machines of a file or a group are meant by its name: lab.yaml, @lab'],
+  ['-q', 'nothing but output and failures is printed without --verbose; --list prints who is meant'],
 ]);
 
 /** The values of each flag that was given; a switch has none. */
@@ -162,26 +168,104 @@ function unknownFlag(flag: string, near?: string): UsageError {
 }
 
 /**
- * More words than a quoted command is: mostly its quotes were forgotten. `words` are those before: HOSTS, unless
- * `hasMachines` leaves them out, and the first of the command.
+ * More words than HOSTS and a quoted command: flags of ours behind it, blanks between hosts, or, mostly, quotes that
+ * were forgotten. `words` are those before `found`: HOSTS, unless `hasMachines` leaves them out, and the first of the
+ * command.
  */
 export function behindCommand(
   found: readonly string[],
   words: readonly string[],
   hasMachines: boolean,
 ): UsageError {
+  const { flags, rest } = leadingFlags(found);
+  const lead = `found ${quoted(found[0] ?? '')} behind the command: `;
+  const call = (own: readonly string[], hosts: string | undefined, command: readonly string[]) =>
+    exampleCall({ flags: own, hosts, command: command.join(' '), hasMachines });
+
+  const all = [...words, ...rest];
+  const hostCount = countOfHosts(all);
+  if (hostCount > 1) {
+    const hosts = all.slice(0, hostCount).join(',').replaceAll(/,+/g, ',');
+    const behind = leadingFlags(all.slice(hostCount));
+    const command = behind.rest.length > 0 ? behind.rest : ['command'];
+    const example = call([...flags, ...behind.flags], hosts, command);
+    return new UsageError(`${lead}hosts are separated by commas, such as ${example}`);
+  }
+
   const hasHosts = words.length > 1 || (words.length > 0 && !hasMachines);
-  const command = [...words.slice(hasHosts ? 1 : 0), ...found].map(visibleText).join(' ');
-  const call = [
+  const hosts = hasHosts ? words[0] : undefined;
+  const begun = words.slice(hasHosts ? 1 : 0);
+  const isOurs = flags.length > 0 && rest.length === 0;
+  const before = `flags stand before HOSTS, such as ${call(flags, hosts, begun)}`;
+  // Blanks in it: it was quoted, so its own flags are in there.
+  if (isOurs && begun.some((word) => /\s/.test(word))) return new UsageError(lead + before);
+  const oneWord = `expected the command as one quoted word, such as ${call([], hosts, [...begun, ...found])}`;
+  // It may be either's: `uptime -b`. But `df -h` and `rm -f x` are rather the command's.
+  const isEither =
+    isOurs &&
+    !flags.some((flag) => /^(-h|--help|--version)$/.test(flag)) &&
+    (flags.every(isFlag) || flags[0]?.startsWith('--'));
+  return new UsageError(lead + oneWord + (isEither ? `; ${before}` : ''));
+}
+
+/** The flags of ours that the words begin with, with their values, and the words behind them. */
+function leadingFlags(found: readonly string[]): { flags: readonly string[]; rest: readonly string[] } {
+  let end = 0;
+  while (end < found.length && isFlag(found[end] ?? '')) {
+    let takes: string;
+    try {
+      takes = flagsIn(found[end] ?? '').reduce(
+        (last, { flag, inline }) => (inline === undefined ? FLAGS[flag] : last),
+        'switch',
+      );
+    } catch {
+      break; // a flag that is not ours
+    }
+    const values = found.slice(end + 1);
+    const next = values.findIndex(isFlag);
+    const most = takes === 'switch' ? 0 : takes === 'list' ? values.length : 1;
+    const count = Math.min(most, next < 0 ? values.length : next);
+    if (most > 0 && count === 0) break;
+    end += 1 + count;
+  }
+  return { flags: found.slice(0, end), rest: found.slice(end) };
+}
+
+/** How many of the first words look like hosts: gpu1 gpu2, or a comma with a blank behind it. */
+function countOfHosts(words: readonly string[]): number {
+  let count = Math.min(1, words.length);
+  while (count < words.length && isAlsoHost(words[count] ?? '', words[count - 1] ?? '')) count++;
+  return count;
+}
+
+function isAlsoHost(word: string, before: string): boolean {
+  if (/\s/.test(word)) return false;
+  if (before.endsWith(',') || word.startsWith(',')) return true;
+  if (/^[@^!]|^[\w.-]+@|\.ya?ml$/.test(word)) return true;
+  const shape = (text: string) => text.replaceAll(/\[[\d,-]+\]|\d+/g, '#');
+  return /\d/.test(word) && shape(word) === shape(before);
+}
+
+interface ExampleCall {
+  readonly flags: readonly string[];
+  readonly hosts: string | undefined;
+  readonly command: string;
+  readonly hasMachines: boolean;
+}
+
+/** A call as a user would type it. */
+function exampleCall({ flags, hosts, command, hasMachines }: ExampleCall): string {
+  const onlyLists = flags.includes('--list');
+  const parts = [
     'execute_to',
-    ...(hasMachines ? ['--machines F... --'] : []),
-    ...words.slice(0, hasHosts ? 1 : 0).map(visibleText),
-    shellQuote(command),
+    ...(hasMachines ? ['--machines F...'] : []),
+    ...flags.map((flag) => quotedWord(visibleText(flag))),
+    // Ends the list that --machines, or a list among the flags, is.
+    ...(hasMachines || flags.some((flag) => LISTS.some((list) => list === flag)) ? ['--'] : []),
+    ...(hosts === undefined ? [] : [quotedWord(visibleText(hosts))]),
+    ...(onlyLists ? [] : [shellQuote(visibleText(command))]),
   ];
-  return new UsageError(
-    `found ${quoted(found[0] ?? '')} behind the command: expected the command as one quoted word, and flags before it, ` +
-      `such as ${cutToWidth(call.join(' '), 200)}`,
-  );
+  return cutToWidth(parts.join(' '), 200);
 }
 
 /** Foreign text for a message, in quotes. */

@@ -1,4 +1,5 @@
 /** `execute_to` as a user runs it, on real hosts. */
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { TestHosts } from '../rig/test-hosts.ts';
 import { until } from '../rig/until.ts';
@@ -72,6 +73,50 @@ describe('who is meant', () => {
     expect(await names('--machines', 'lab.yaml', '--', '^list.txt,!gpu02')).toEqual(lines('gpu01', 'gpu03'));
   });
 
+  test('--list names them and runs nothing', async () => {
+    const { exitCode, stdout } = await project.to(
+      '--list',
+      '--machines',
+      'lab.yaml',
+      '--',
+      '@gpus,slow,!gpu02',
+    );
+    expect([exitCode, stdout]).toEqual([0, 'gpu01\ngpu03\nslow\n']);
+    const all = await project.to('--list', 'lab@10.0.0.[1-2]:22');
+    expect(all.stdout).toBe('lab@10.0.0.1:22\nlab@10.0.0.2:22\n');
+  });
+
+  test('an ssh configuration that is not there is one mistake, not one per host', async () => {
+    const line = 'node "$EXECUTE_TO" --ssh-config no-such-file gpu01,gpu02 true';
+    const env = { EXECUTE_TO: join(import.meta.dirname, '../../dist/cli/execute-to.js') };
+    const { exitCode, stderr } = await project.startShell(line, { env }).ended;
+    expect(exitCode).toBe(255);
+    expect(linesOf(stderr)).toHaveLength(1);
+    expect(stderr).toContain('no-such-file');
+  });
+
+  test('who was to be left out is left out, however it is named, or nothing runs', async () => {
+    const destination = `lab@${hosts.get('gpu01').address}:${hosts.get('gpu01').port}`;
+    const { stdout } = await project.to(
+      '--list',
+      '-x',
+      hosts.get('gpu01').address,
+      `${destination},gpu02.yaml`,
+    );
+    expect(stdout).toBe('gpu02.yaml\n');
+    const mistyped = await project.to('--machines', 'lab.yaml', '-x', 'gpu10', '--', '@gpus', 'echo ran');
+    expect([mistyped.exitCode, mistyped.stdout]).toEqual([255, '']);
+    expect(mistyped.stderr).toMatch(/gpu10.*not among the hosts/);
+    const rest = await project.to(
+      '--list',
+      '--machines',
+      'lab.yaml',
+      '--',
+      '!gone[1-2],!changed,!noisy,!tiny',
+    );
+    expect(rest.stdout).toBe('gpu01\ngpu02\ngpu03\nodd\nslow\n');
+  });
+
   test.each([
     [['gpu[3-1]', 'true'], /3-1/],
     [['@nobody', 'true'], /nobody/],
@@ -108,7 +153,7 @@ describe('what is printed', () => {
     expect(running.isRunning).toBe(true);
     running.signal('SIGINT');
     await running.says(/still|running on gpu01,slow/, 'stderr');
-    running.signal('SIGINT');
+    await running.interruptAgain();
     expect((await running.ended).exitCode).toBe(130);
   });
 
@@ -285,7 +330,7 @@ describe('ways out', () => {
     await running.says(/Ctrl-C: running on gpu01,slow,tiny/, 'stderr');
     await running.says(/Ctrl-C again ends it everywhere/, 'stderr');
     expect(running.isRunning).toBe(true);
-    running.signal('SIGINT');
+    await running.interruptAgain();
     const { exitCode, stderr } = await running.ended;
     expect(exitCode).toBe(130);
     expect(stderr).toContain('execute_to: gpu01,slow,tiny: cancelled: ended by Ctrl-C');
@@ -293,6 +338,40 @@ describe('ways out', () => {
       const left = (await hosts.get(name).processes()).filter(({ commandLine }) => /5252/.test(commandLine));
       expect(left).toEqual([]);
     }
+  });
+
+  test('Ctrl-C once also tells where it has failed by then', async () => {
+    const running = project.startTo([
+      '--machines',
+      'lab.yaml',
+      '--',
+      'gone1,odd,gpu01',
+      `${ODD}; echo begun; sleep 30`,
+    ]);
+    await running.says(/^gpu01: begun$/m);
+    await running.says(/^odd: other$/m);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    running.signal('SIGINT');
+    await running.says(/^execute_to: odd: exit 3$/m, 'stderr');
+    await running.says(/^execute_to: gone1: unreachable: connection refused by/m, 'stderr');
+    await running.interruptAgain();
+    expect((await running.ended).exitCode).toBe(130);
+  });
+
+  test('one Ctrl-C under timeout is one', async () => {
+    const line =
+      'timeout 20 node "$EXECUTE_TO" --ssh-config "$SSH_CONFIG" --machines lab.yaml -- gpu01 "echo begun; sleep 1; echo done"';
+    const env = {
+      EXECUTE_TO: join(import.meta.dirname, '../../dist/cli/execute-to.js'),
+      SSH_CONFIG: project.sshConfigPath,
+    };
+    // A group of its own, as a terminal's foreground job is one.
+    const running = project.startShell(`exec setsid sh -c '${line}'`, { env });
+    await running.says(/^gpu01: begun$/m);
+    process.kill(-running.pid, 'SIGINT');
+    const { stdout, stderr } = await running.ended;
+    expect(stderr).not.toContain('twice');
+    expect(stdout).toContain('gpu01: done');
   });
 
   test('SIGTERM leaves the command where it runs and says where that is', async () => {

@@ -10,6 +10,7 @@ import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { vi } from 'vitest';
+import { SAME_PRESS_MS } from '../../src/cli/interrupts.ts';
 import { canUseNamespaces } from '../rig/namespace-rig.ts';
 import type { TestHost, TestHosts } from '../rig/test-hosts.ts';
 import { until } from '../rig/until.ts';
@@ -81,6 +82,10 @@ export class RunningCommand {
     return Buffer.concat(this.#chunks.err).toString();
   }
 
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
   /** Whether it has not ended yet. */
   get isRunning(): boolean {
     return this.#child.exitCode === null && this.#child.signalCode === null;
@@ -94,6 +99,12 @@ export class RunningCommand {
 
   signal(name: NodeJS.Signals): void {
     this.#child.kill(name);
+  }
+
+  /** Ctrl-C once more, when an earlier one has had its effect: late enough to count as another one. */
+  async interruptAgain(): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve, 2 * SAME_PRESS_MS));
+    this.signal('SIGINT');
   }
 }
 

@@ -98,7 +98,7 @@ describe.concurrent('execute_batch', () => {
     );
     running.signal('SIGINT');
     await running.says(/Ctrl-C again ends them/, 'stderr');
-    running.signal('SIGINT');
+    await running.interruptAgain();
     await running.says(/^execute_batch: Ctrl-C twice: ending the 2 running jobs$/m, 'stderr');
     const { stdout, exitCode } = await running.ended;
     expect(exitCode).toBe(130);
@@ -127,7 +127,7 @@ describe.concurrent('execute_batch', () => {
       await running.says(/far\.yaml: connection lost, its jobs may run on/, 'stderr');
       running.signal('SIGINT');
       await running.says(/Ctrl-C again ends them/, 'stderr');
-      running.signal('SIGINT');
+      await running.interruptAgain();
       const { stderr, exitCode } = await running.ended;
       expect(stderr).toContain(
         'execute_batch: far.yaml cannot be reached: batch.sh.1 may run on there, and is ended when this batch next reaches it',

@@ -1,5 +1,9 @@
+import { spawnSync } from 'node:child_process';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { parseToArguments, type ToArguments } from '../../src/cli/to-arguments.ts';
+import { checkSshConfig } from '../../src/cli/ssh-config-file.ts';
+import { parseToArguments, type ToArguments, type ToList } from '../../src/cli/to-arguments.ts';
 import { UsageError } from '../../src/lib/domain/errors.ts';
 
 /** Words of a line, for the tables; what has blanks stands in single quotes, as in a shell. */
@@ -7,9 +11,15 @@ function words(line: string): string[] {
   return [...line.matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain ?? '');
 }
 
-function read(line: string): ToArguments {
+function parse(line: string): ToArguments | ToList {
   const parsed = parseToArguments(words(line));
   if ('help' in parsed || 'version' in parsed) throw new Error('help or version');
+  return parsed;
+}
+
+function read(line: string): ToArguments {
+  const parsed = parse(line);
+  if ('list' in parsed) throw new Error('a list');
   return parsed;
 }
 
@@ -18,7 +28,7 @@ const DEFAULTS = {
   machineFiles: [],
   exclude: [],
   command: 'uptime',
-  output: { form: 'lines', diff: false },
+  output: { form: 'lines', diff: false, names: true },
   fanout: 64,
   connectTimeoutMs: 10_000,
   failFast: false,
@@ -40,6 +50,12 @@ describe('each flag', () => {
     ['--gather --gather', output({ form: 'gathered' })],
     ['-L', output({ form: 'both' })],
     ['--lines-and-gather', output({ form: 'both' })],
+    ['-bL', output({ form: 'both' })],
+    ['-L -b', output({ form: 'both' })],
+    ['--gather --lines-and-gather --diff', output({ form: 'both', diff: true })],
+    ['-N', output({ names: false })],
+    ['--no-names', output({ names: false })],
+    ['-NL', output({ form: 'both', names: false })],
     ['--diff', output({ form: 'gathered', diff: true })],
     ['-b --diff', output({ form: 'gathered', diff: true })],
     ['-L --diff', output({ form: 'both', diff: true })],
@@ -69,6 +85,10 @@ describe('each flag', () => {
     ['--copy-forwards a b --copy-forwards c -n', { copyForwards: ['a', 'b', 'c'], forwardStdin: false }],
     ['--copy-forwards=a', { copyForwards: ['a'] }],
     ['--copy-backwards *.log x --job-name j', { copyBackwards: ['*.log', 'x'], jobName: 'j' }],
+    [
+      '--copy-backwards /var/log/x a~ ./~/x ~x --job-name j',
+      { copyBackwards: ['/var/log/x', 'a~', './~/x', '~x'], jobName: 'j' },
+    ],
     ['--outdir=-odd', output({ outdir: '-odd' })],
     ['--', {}],
   ])('%s', (flags, meaning) => {
@@ -96,6 +116,20 @@ describe('HOSTS and the command', () => {
   });
 });
 
+describe('--list', () => {
+  test.each<[string, object]>([
+    ['--list gpu1,@lab', { hosts: 'gpu1,@lab' }],
+    ['gpu1 --list', { hosts: 'gpu1' }],
+    ['--list -x gpu3 -x @off @lab', { hosts: '@lab', exclude: ['gpu3', '@off'] }],
+    ['--list --machines a.yaml b.yaml', { machineFiles: ['a.yaml', 'b.yaml'] }],
+    ['--machines a.yaml --list gpu1', { machineFiles: ['a.yaml'], hosts: 'gpu1' }],
+    ['--list --machines a.yaml -- gpu1', { machineFiles: ['a.yaml'], hosts: 'gpu1' }],
+    ['--list -b -f 8 -- -odd', { hosts: '-odd' }],
+  ])('%s', (line, meaning) => {
+    expect(parse(line)).toEqual({ list: true, machineFiles: [], exclude: [], ...meaning });
+  });
+});
+
 test.each([['--help'], ['-h'], ['-bh'], ['-f 8 --help x y z'], ['gpu1 --help']])(
   '%s gives the help',
   (line) => {
@@ -116,7 +150,9 @@ test('the help names every flag, on lines that fit', () => {
       '-x, --exclude',
       '-b, --gather',
       '-L, --lines-and-gather',
+      '--list',
       '--diff',
+      '-N, --no-names',
       '--json',
       '--outdir',
     ],
@@ -130,7 +166,9 @@ test('the help names every flag, on lines that fit', () => {
 });
 
 describe('each mistake is refused with', () => {
-  const quotes = 'expected the command as one quoted word, and flags before it, such as execute_to';
+  const quotes = 'expected the command as one quoted word, such as execute_to';
+  const before = 'flags stand before HOSTS, such as execute_to';
+  const commas = 'hosts are separated by commas, such as execute_to';
   test.each<[string, string]>([
     ['', "no machines and no command: expected execute_to HOSTS 'command'"],
     ['gpu1', `no command: found only "gpu1", expected execute_to HOSTS 'command'`],
@@ -145,7 +183,29 @@ describe('each mistake is refused with', () => {
     ['gpu1 rm -f x', `found "-f" behind the command: ${quotes} gpu1 'rm -f x'`],
     ['gpu1 df -h', `found "-h" behind the command: ${quotes} gpu1 'df -h'`],
     ['gpu1 sudo reboot now', `found "reboot" behind the command: ${quotes} gpu1 'sudo reboot now'`],
-    ['gpu1 uptime -b', `found "-b" behind the command: ${quotes} gpu1 'uptime -b'`],
+    ["'gpu[1-2]' ls -l", `found "-l" behind the command: ${quotes} 'gpu[1-2]' 'ls -l'`],
+    ["gpu1 'ls -l' -b now", `found "-b" behind the command: ${quotes} gpu1 'ls -l -b now'`],
+    ["gpu1 'ls -l' -b -q", `found "-b" behind the command: ${quotes} gpu1 'ls -l -b -q'`],
+    ["gpu1 'ls -l' -b -f", `found "-b" behind the command: ${quotes} gpu1 'ls -l -b -f'`],
+    // Flags of ours behind the command.
+    ["'gpu[01-02]' 'uname -r' -b", `found "-b" behind the command: ${before} -b 'gpu[01-02]' 'uname -r'`],
+    ["gpu1 'ls -l' -bf 8 -x '!a'", `${before} -bf 8 -x '!a' gpu1 'ls -l'`],
+    ["gpu1 'ls -l' --copy-forwards a b", `${before} --copy-forwards a b -- gpu1 'ls -l'`],
+    ["gpu1 'ls -l' --list", `${before} --list gpu1`],
+    ["--machines a -- 'ls -l' -b", `${before} --machines F... -b -- 'ls -l'`],
+    ["--machines a -- gpu1 'ls -l' -f8", `${before} --machines F... -f8 -- gpu1 'ls -l'`],
+    ['gpu1 uptime -b', `${quotes} gpu1 'uptime -b'; ${before} -b gpu1 'uptime'`],
+    ['gpu1 uptime --fanout 8', `${quotes} gpu1 'uptime --fanout 8'; ${before} --fanout 8 gpu1 'uptime'`],
+    // Blanks between hosts.
+    ['gpu01 gpu02 uname', `found "uname" behind the command: ${commas} gpu01,gpu02 'uname'`],
+    ['gpu01, gpu02 uname -r', `${commas} gpu01,gpu02 'uname -r'`],
+    [
+      'gpu01 gpu02 gpu03 -b uname',
+      `found "gpu03" behind the command: ${commas} -b gpu01,gpu02,gpu03 'uname'`,
+    ],
+    ["'gpu[1-2]' 'gpu[4-5]' gpu9", `${commas} 'gpu[1-2],gpu[4-5],gpu9' 'command'`],
+    ['titan @lab root@x lab.yaml uname', `${commas} titan,@lab,root@x,lab.yaml 'uname'`],
+    ['--machines a -- gpu1 gpu2 ls', `${commas} --machines F... -- gpu1,gpu2 'ls'`],
     ['gpu1 ls --', 'found "--" behind the command'],
     ['gpu1 -- ls -l', `found "-l" behind the command: ${quotes} gpu1 'ls -l'`],
     ['--machines a -- ls -l', `found "-l" behind the command: ${quotes} --machines F... -- 'ls -l'`],
@@ -166,7 +226,16 @@ describe('each mistake is refused with', () => {
     ['-w gpu1 ls', 'unknown flag -w (machines stand without a flag before the command)'],
     ['-l root gpu1 ls', 'user@host'],
     ['-g lab ls', '@NAME'],
-    ['-bq gpu1 ls', 'unknown flag -q (see --help)'],
+    ['-bq gpu1 ls', 'unknown flag -q (nothing but output and failures is printed without --verbose'],
+    ['-a ls', 'unknown flag -a (all machines of a file or a group are meant by its name: lab.yaml, @lab)'],
+    ['-bz gpu1 ls', 'unknown flag -z (see --help)'],
+    ['--no-name gpu1 ls', 'unknown flag --no-name (did you mean --no-names?)'],
+    // Lists.
+    ['--list gpu1 ls', '--list runs nothing: found "ls" behind HOSTS, expected no command'],
+    ['--list --machines a -- gpu1 ls', '--list runs nothing: found "ls" behind HOSTS'],
+    ['--list', 'no machines: expected execute_to --list HOSTS'],
+    ["--list ' '", 'HOSTS is empty'],
+    ['--list --copy-forwards a gpu1', '; --copy-forwards takes all words up to the next flag or --'],
     ["'--\x1b[2J' gpu1 ls", 'unknown flag --\\x1b[2J'],
     ['--constructor gpu1 ls', 'unknown flag --constructor'],
     // Values.
@@ -196,15 +265,61 @@ describe('each mistake is refused with', () => {
     ['--batches % gpu1 ls', '--batches: found "%"'],
     ['--batches 2.5 gpu1 ls', '--batches: found "2.5"'],
     // Contradictions.
-    ['-bL gpu1 ls', '--gather and --lines-and-gather contradict each other'],
     ['--json -b gpu1 ls', '--json and --gather contradict each other'],
     ['--json -L gpu1 ls', '--json and --lines-and-gather contradict each other'],
     ['--json --diff gpu1 ls', '--json and --diff contradict each other'],
     ['--copy-backwards x -- gpu1 ls', '--copy-backwards needs --job-name NAME'],
+    [
+      '--copy-backwards x ~/y --job-name j gpu1 ls',
+      '--copy-backwards: found "~/y": ~ is not expanded there, expected a path in the command\'s folder, or an absolute',
+    ],
+    ['--copy-backwards ~ --job-name j gpu1 ls', '--copy-backwards: found "~": ~ is not expanded'],
     ['--job-name j gpu1 ls', '--job-name says nothing without --copy-backwards'],
     ['--job-name ../j --copy-backwards x -- gpu1 ls', 'contains a slash'],
   ])('%s: %s', (line, message) => {
     expect(() => read(line)).toThrow(UsageError);
     expect(() => read(line)).toThrow(message);
+  });
+});
+
+test('a list of many hosts behind the command makes no endless message', () => {
+  const line = Array.from({ length: 500 }, (_, i) => `gpu${i}`).join(' ');
+  expect(() => read(`${line} ls`)).toThrow(/^.{1,320}$/);
+});
+
+describe('an ssh configuration file', () => {
+  const missing = join(tmpdir(), 'no', 'such', 'file');
+
+  test('that cannot be read is refused', () => {
+    expect(() => checkSshConfig(missing)).toThrow(
+      new UsageError(
+        `--ssh-config: found "${missing}", which does not exist, expected an ssh configuration file`,
+      ),
+    );
+    expect(() => checkSshConfig(tmpdir())).toThrow(/found ".*", which is a folder, expected/);
+    expect(() => checkSshConfig('/dev/null/x')).toThrow(/which cannot be read \(ENOTDIR\), expected/);
+  });
+
+  test('may be a file, a device, none at all or not given', () => {
+    for (const path of ['package.json', '/dev/null', 'none', undefined]) checkSshConfig(path);
+  });
+
+  test('that is missing ends execute_remote before it asks for a machine', () => {
+    const { status, stderr } = spawnSync(
+      process.execPath,
+      [
+        '--import',
+        'tsx',
+        'src/cli/execute-remote.ts',
+        '--ssh-config',
+        missing,
+        '--machine',
+        'nobody',
+        'true',
+      ],
+      { encoding: 'utf8' },
+    );
+    expect(stderr).toContain(`execute_remote: --ssh-config: found "${missing}", which does not exist`);
+    expect(status).toBe(255);
   });
 });

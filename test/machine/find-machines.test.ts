@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { MachineConfigError, UsageError } from '../../src/lib/domain/errors.ts';
-import { findMachines } from '../../src/lib/machine/find-machines.ts';
+import { type FindMachinesOptions, findMachines } from '../../src/lib/machine/find-machines.ts';
 import { parseSshDestination } from '../../src/lib/machine/ssh-destination.ts';
 
 let root: string;
@@ -83,13 +83,10 @@ describe('where a name leads', () => {
     expect(machines[0]?.config).not.toHaveProperty('port');
   });
 
-  test.each(['-oProxyCommand=reboot', 'a b', '', 'ann@', 'gpu1:99999', 'gpu\u001bc'])(
-    '%j is nothing',
-    async (name) => {
-      await expect(find(name)).rejects.toThrow(/^found the machine ".*", expected a machine file/);
-      await expect(find(name)).rejects.not.toThrow('\u001b');
-    },
-  );
+  test.each(['-oProxyCommand=reboot', 'ann@', 'gpu1:99999', 'gpu\u001bc'])('%j is nothing', async (name) => {
+    await expect(find(name)).rejects.toThrow(/^found the machine ".*", expected a machine file/);
+    await expect(find(name)).rejects.not.toThrow('\u001b');
+  });
 });
 
 describe('what is refused', () => {
@@ -206,7 +203,7 @@ describe('lists of hosts', () => {
     expect(await namesOf('lab', '!gpu[02-03]')).toEqual(['gpu01']);
     expect(await namesOf('n[1-9],!n[2-8],!@fast,lab.yaml')).toEqual(['n1', 'n9', 'gpu03']);
     expect(await namesOf('gpu[02-05],!lab.yaml')).toEqual(['gpu04', 'gpu05']);
-    await expect(find('n[1-2],!n1,!n2')).rejects.toThrow('no host is left: the names stand for none');
+    await expect(find('n[1-2],!n1,!n2')).rejects.toThrow('no host is left: all 2 are excluded');
     await expect(find('!n1')).rejects.toThrow(
       'found only what is excluded (!n1), expected hosts to exclude it',
     );
@@ -217,8 +214,12 @@ describe('lists of hosts', () => {
 
   test('mistakes name what is wrong', async () => {
     await expect(find('n[3-1],a')).rejects.toThrow('found "3-1", which counts down, in "n[3-1]"');
-    await expect(find('a,,b')).rejects.toThrow('found the machine "", expected a machine file');
-    await expect(find('a b,c')).rejects.toThrow('found the machine "a b"');
+    await expect(find('')).rejects.toThrow('found an empty list of hosts, expected machine files');
+    expect(await namesOf('a,,b,')).toEqual(['a', 'b']);
+    await expect(find('a b,c')).rejects.toThrow(
+      'found the machine "a b", expected commas between hosts, as in gpu01,gpu02',
+    );
+    await expect(find('a b.yaml')).rejects.toThrow('; with several hosts, commas between them');
     await expect(find('-o[1-2]')).rejects.toThrow('found the machine "-o1"');
     await expect(find('n[1-2]:99999')).rejects.toThrow('found the machine "n1:99999"');
     await expect(find('a,nowhere.yaml')).rejects.toThrow(`found no file ${cwd}/nowhere.yaml or`);
@@ -362,7 +363,7 @@ describe('^files', () => {
     const bad = write('here/bad', '\nn1\nn[1-2],n[2-1]');
     await expect(find('^bad')).rejects.toThrow(`gpu[01-12,15] (${bad}:3)`);
     const odd = write('here/odd', '# x\nn1 n2');
-    await expect(find('^odd')).rejects.toThrow(`or [user@]host[:port] (${odd}:2)`);
+    await expect(find('^odd')).rejects.toThrow(`expected commas between hosts, as in gpu01,gpu02 (${odd}:2)`);
     write('here/empty', '# nobody\n');
     await expect(find('^empty')).rejects.toThrow(
       'no host is left: the names stand for none, expected at least one',
@@ -405,11 +406,168 @@ describe('what is taken of the hosts', () => {
     expect(await taken(['lab', 'n1'], { only: ['n1,gpu03', 'gpu01'] })).toEqual(['n1', 'gpu03', 'gpu01']);
     expect(await taken(['lab'], { only: ['@fast'], exclude: ['gpu01'] })).toEqual(['gpu02']);
     await expect(take(['lab'], { only: ['gpu01,gpu04'] })).rejects.toThrow(
-      'found gpu04, which is not among the hosts, to be picked from them, expected gpu01, if that is what is meant',
+      /^found gpu04, which lab does not have: it has gpu\[01-03\]$/,
     );
-    await expect(take(['lab'], { only: ['login'] })).rejects.toThrow('expected one of them');
+    await expect(take(['lab'], { only: ['gpu1'] })).rejects.toThrow(
+      'found gpu1, which lab does not have: it has gpu[01-03] (did you mean gpu01?)',
+    );
+    await expect(take(['lab'], { only: ['gpx02'] })).rejects.toThrow('(did you mean gpu02?)');
+    await expect(take(['lab', 'login'], { only: ['gpu[05-09],fast'] })).rejects.toThrow(
+      'found fast,gpu[05-09], which lab and login do not have: they have gpu[01-03],login (did you mean @fast?)',
+    );
+    await expect(take(['n[0001-5000]'], { only: ['x'] })).rejects.toThrow(
+      'found x, which n[0001-5000] does not have: it has n[0001-5000]',
+    );
     await expect(take(['lab'], { only: ['login'] })).rejects.toThrow(UsageError);
   });
+});
+
+describe('an exclusion', () => {
+  type Options = Omit<FindMachinesOptions, 'cwd' | 'home'>;
+  const take = (names: string[], options: Options = {}) => findMachines(names, { cwd, home, ...options });
+  const taken = async (names: string[], options: Options = {}) =>
+    (await take(names, options)).machines.map(({ config }) => config.name as string);
+  const refuse = { missingExclusion: 'refuse' } as const;
+
+  test('of a bare host leaves out its ssh destinations, whatever user and port', async () => {
+    const list = 'ann@gpu[1-3]:2201,ssh://bob@GPU2,gpu2,[::1]:22';
+    const rest = ['ann@gpu1:2201', 'ann@gpu3:2201', '[::1]:22'];
+    expect(await taken([`${list},!gpu2`])).toEqual(rest);
+    expect(await taken([list], { exclude: ['gpu2'] })).toEqual(rest);
+    expect(await taken([list], { exclude: ['Gpu[2-2]'] })).toEqual(rest);
+    expect(await taken([list], { only: ['!gpu2'] })).toEqual(rest);
+    expect(await taken([list], { exclude: ['::1'] })).not.toContain('[::1]:22');
+    write('here/few', 'gpu2');
+    expect(await taken([list], { exclude: ['^few'] })).toEqual(rest);
+    write('home/.config/ssh-scheduler/groups.yaml', `groups: {bad: gpu2, good: "${list},!@bad"}`);
+    expect(await taken([list], { exclude: ['@bad'] })).toEqual(rest);
+    expect(await taken(['@good'])).toEqual(rest);
+    expect((await take([list], { exclude: ['gpu2', '@bad', '^few'], ...refuse })).warnings).toEqual([]);
+  });
+
+  test('leaves out the host though a machine or a file has its name as well', async () => {
+    write('here/lab.yaml', LAB);
+    expect(await taken(['lab.yaml,ann@gpu[01-02]:2201,!gpu02'])).toEqual([
+      'gpu01',
+      'gpu03',
+      'ann@gpu01:2201',
+    ]);
+    write('here/n1.yaml');
+    expect(await taken(['ann@n[1-2]'], { exclude: ['n1'], ...refuse })).toEqual(['ann@n2']);
+    expect(await taken(['ann@n[1-2],!n1'], refuse)).toEqual(['ann@n2']);
+    expect(await taken(['ann@n[1-2]'], { exclude: ['n[1-2],!n1'] })).toEqual(['ann@n1']);
+  });
+
+  test('with a user or port leaves out what is written so', async () => {
+    expect(await taken(['n1,ann@n1,ann@n1:22,n1:22,!ann@n1'])).toEqual(['n1', 'ann@n1:22', 'n1:22']);
+    expect(await taken(['n1,n1:22,!n1:22'])).toEqual(['n1']);
+    await expect(take(['n[1-2]'], { exclude: ['ann@n1'], ...refuse })).rejects.toThrow('(did you mean n1?)');
+    write('here/lab.yaml', 'machines: {other: {ip: n1}}'); // a machine of a file has the name that it is given
+    expect(await taken(['lab.yaml,n[1-2],!n1'])).toEqual(['other', 'n2']);
+  });
+
+  test('of what is not there can be refused', async () => {
+    write('here/lab.yaml', LAB);
+    await expect(take(['lab.yaml,!gpu7'], refuse)).rejects.toThrow(
+      'found the exclusion of gpu7, which is not among the hosts, gpu[01-03]',
+    );
+    await expect(take(['lab.yaml'], { exclude: ['gpu2,login'], ...refuse })).rejects.toThrow(
+      'found the exclusion of gpu2,login, which are not among the hosts, gpu[01-03] (did you mean gpu02?)',
+    );
+    await expect(take(['lab.yaml'], { exclude: ['gpu[04-09]'], ...refuse })).rejects.toThrow(UsageError);
+    await expect(take(['lab.yaml'], { only: ['!gpu04'], ...refuse })).rejects.toThrow(
+      'of gpu04, which is not',
+    );
+    write('here/all', 'lab.yaml\n!titan');
+    await expect(take(['^all'], refuse)).rejects.toThrow(`gpu[01-03] (${cwd}/all:2)`);
+    expect((await take(['lab.yaml,!gpu7'])).warnings).toEqual(['! names gpu7, which is not among the hosts']);
+  });
+
+  test('is only warned of for a part of a range, a group, and a file', async () => {
+    write('here/lab.yaml', `${LAB}  broken: old[1-3]\n`);
+    write('here/few', 'n7');
+    write('here/b.yaml', 'ip: x');
+    const { machines, warnings } = await take(['lab.yaml,!gpu[03-05]'], {
+      exclude: ['@broken', '^few,b.yaml'],
+      ...refuse,
+    });
+    expect(machines.map(({ config }) => config.name)).toEqual(['gpu01', 'gpu02']);
+    expect(warnings).toEqual([
+      '! names gpu[04-05], which are not among the hosts',
+      '-x names @broken,^few,b.yaml, which are not among the hosts',
+    ]);
+    // It is a host of the lab, though not of those that are picked.
+    expect(await taken(['lab.yaml'], { only: ['gpu01,!gpu03'], exclude: ['gpu02'], ...refuse })).toEqual([
+      'gpu01',
+    ]);
+  });
+
+  test('of all says so', async () => {
+    const all = 'no host is left: all 2 are excluded';
+    write('here/lab.yaml', LAB);
+    await expect(take(['lab.yaml,!gpu03,!@fast'])).rejects.toThrow('all 3 are excluded');
+    await expect(take(['n[1-2]'], { only: ['!n[1-2]'] })).rejects.toThrow(all);
+    await expect(take(['lab.yaml'], { only: ['@fast,!@fast'] })).rejects.toThrow(all);
+  });
+});
+
+describe('what is picked', () => {
+  const pick = async (names: string[], ...only: string[]) =>
+    (await findMachines(names, { cwd, home, only, missingExclusion: 'refuse' })).machines;
+  const namesOf = async (names: string[], ...only: string[]) =>
+    (await pick(names, ...only)).map(({ config }) => config.name as string);
+
+  test('by nothing but exclusions is all but these', async () => {
+    write('here/lab.yaml', LAB);
+    expect(await namesOf(['lab.yaml'], '!gpu01')).toEqual(['gpu02', 'gpu03']);
+    expect(await namesOf(['lab.yaml', 'n1'], '!@fast', '!n1')).toEqual(['gpu03']);
+    expect(await namesOf(['lab.yaml'], '!gpu01', 'gpu[01-02]')).toEqual(['gpu02']);
+  });
+
+  test('by groups and files is what they hold, whatever that is', async () => {
+    write('here/lab.yaml', `${LAB}  mix: gpu02,ann@old[1-2]\n`);
+    write('here/few', 'n1\ngpu03');
+    const machines = await pick(['lab.yaml'], '@mix,!old2', '^few', 'gpu01');
+    expect(machines.map(({ config: { name, source } }) => [name, source.type])).toEqual([
+      ['gpu02', 'file'],
+      ['ann@old1', 'destination'],
+      ['n1', 'destination'],
+      ['gpu03', 'file'],
+      ['gpu01', 'file'],
+    ]);
+    await expect(pick(['lab.yaml'], '@mix,n1')).rejects.toThrow('found n1, which lab.yaml does not have');
+    expect(await namesOf(['lab.yaml'], 'ann@old1,@mix')).toEqual(['ann@old1', 'gpu02', 'ann@old2']);
+    write('home/.config/ssh-scheduler/groups.yaml', 'machines: {gpu01: {ip: x}}\ngroups: {mine: gpu01}');
+    await expect(pick(['lab.yaml'], '@mine')).rejects.toThrow('found two machines named "gpu01"');
+  });
+
+  test('a file with groups alone has groups to pick', async () => {
+    write('here/groups.yaml', 'groups: {rack: "h[1-2]"}');
+    expect(await namesOf(['groups.yaml'], '@rack')).toEqual(['h1', 'h2']);
+    await expect(pick(['groups.yaml'], 'h1')).rejects.toThrow(
+      'found h1, which groups.yaml does not have: it has groups only, @rack',
+    );
+    await expect(pick(['groups.yaml'], 'rack')).rejects.toThrow('(did you mean @rack?)');
+    await expect(pick(['groups.yaml'])).rejects.toThrow(
+      'no host is left: the names stand for none, expected at least one, such as those of a group, @rack',
+    );
+  });
+});
+
+test('groups and files are inside one another at most 100 deep', async () => {
+  const groups = (count: number) =>
+    `groups:\n${Array.from({ length: count }, (_, i) => `  g${i}: "@g${i + 1}"\n`).join('')}  g${count}: end\n`;
+  write('here/deep.yaml', groups(99));
+  expect(await namesOf('deep.yaml,@g0')).toEqual(['end']);
+  write('here/deeper.yaml', groups(1000));
+  await expect(find('deeper.yaml,@g0')).rejects.toThrow(
+    /^found more than 100 groups or lists inside one another, @g0 -> @g1 -> @g2 -> \.\.\., expected at most 100 \(in @g99, /,
+  );
+  for (let i = 0; i < 101; i++) write(`here/f${i}`, `^f${i + 1}`);
+  await expect(find('^f0')).rejects.toThrow(
+    'found more than 100 groups or lists inside one another, ^f0 -> ',
+  );
+  await expect(find('^f2')).rejects.toThrow(`found no file ${cwd}/f101`);
 });
 
 test('machine files and keys are listed as sensitive, links resolved, and readable passwords are warned about', async () => {

@@ -9,14 +9,14 @@ const written = (text: string, ...files: string[]) =>
 
 test('a list has names, groups and files, each of which may be excluded', () => {
   expect(read('lab.yaml, ! gpu[1-2] ,@rack,!@old,^more,!^less,n[3]')).toEqual([
-    { type: 'name', text: 'lab.yaml', isExcluded: false, isLiteral: true },
-    { type: 'name', text: 'gpu1', isExcluded: true, isLiteral: false },
-    { type: 'name', text: 'gpu2', isExcluded: true, isLiteral: false },
-    { type: 'group', text: 'rack', isExcluded: false, isLiteral: true },
-    { type: 'group', text: 'old', isExcluded: true, isLiteral: true },
-    { type: 'list', text: 'more', isExcluded: false, isLiteral: true },
-    { type: 'list', text: 'less', isExcluded: true, isLiteral: true },
-    { type: 'name', text: 'n3', isExcluded: false, isLiteral: false },
+    { type: 'name', text: 'lab.yaml', isExcluded: false, isLiteral: true, written: 'lab.yaml' },
+    { type: 'name', text: 'gpu1', isExcluded: true, isLiteral: false, written: 'gpu[1-2]' },
+    { type: 'name', text: 'gpu2', isExcluded: true, isLiteral: false, written: 'gpu[1-2]' },
+    { type: 'group', text: 'rack', isExcluded: false, isLiteral: true, written: 'rack' },
+    { type: 'group', text: 'old', isExcluded: true, isLiteral: true, written: 'old' },
+    { type: 'list', text: 'more', isExcluded: false, isLiteral: true, written: 'more' },
+    { type: 'list', text: 'less', isExcluded: true, isLiteral: true, written: 'less' },
+    { type: 'name', text: 'n3', isExcluded: false, isLiteral: false, written: 'n[3]' },
   ]);
 });
 
@@ -24,10 +24,16 @@ test.each([
   ['ann@gpu[1-2]:2201,[::1]:22', ['ann@gpu1:2201', 'ann@gpu2:2201', '[::1]:22']],
   ['@rack[1-2],!@r[3]', ['@rack1', '@rack2', '!@r3']],
   ['^hosts[1-2]', ['^hosts[1-2]']], // a path, taken as it stands
-  ['a,,b,', ['a', '', 'b', '']],
-  ['', ['']],
+  ['a,,b,', ['a', 'b']], // as in a shell, where a variable of the list may be empty
+  [' , a', ['a']],
 ])('%s', (text, items) => {
   expect(written(text)).toEqual(items);
+});
+
+test('a list of nothing, and a `!` of nothing, are mistakes', () => {
+  expect(() => read('')).toThrow('found an empty list of hosts, expected machine files');
+  expect(() => read(' , ,')).toThrow('found a list of hosts with nothing but commas, expected machine files');
+  expect(() => read('a,!')).toThrow('found a `!` with nothing after it, expected what it leaves out');
 });
 
 test('what is a file as it stands is no list and no range', () => {
@@ -37,7 +43,7 @@ test('what is a file as it stands is no list and no range', () => {
 });
 
 test('one name as it stands is plain, and nothing else is', () => {
-  for (const text of ['gpu1', 'lab.yaml', 'ann@gpu1:22', '[::1]:22', 'local', ''])
+  for (const text of ['gpu1', 'lab.yaml', 'ann@gpu1:22', '[::1]:22', 'local', 'a,'])
     expect(isPlainName(read(text))).toBe(true);
   for (const text of ['a,b', 'n[1]', '@a', '^a', '!a', 'n[1-2]']) expect(isPlainName(read(text))).toBe(false);
 });

@@ -14,19 +14,20 @@ const REDRAW_MS = 100;
 const FIRST_DRAW_AFTER_MS = 500;
 const DEFAULT_ROWS = 24;
 
-/** A standard stream, with what says whether and how a terminal is behind it. */
-export type TerminalStream = NodeJS.WritableStream & {
-  readonly isTTY?: boolean;
-  readonly columns?: number;
-  readonly rows?: number;
-  readonly fd?: number;
-};
-
 /** Takes whole lines, as text or as bytes; bytes are not copied, so they must not change afterwards. */
 export interface LineOut {
   write(data: string | Uint8Array): unknown;
+  /** Resolves when there is room for more. @default there always is */
+  ready?(): Promise<void>;
   /** Whether a terminal shows it. */
   readonly isTTY?: boolean;
+}
+
+/** A standard stream or what writes to one, with what says whether and how a terminal is behind it. */
+export interface TerminalStream extends LineOut {
+  readonly columns?: number;
+  readonly rows?: number;
+  readonly fd?: number;
 }
 
 /** Time, so that tests can tell it. */
@@ -146,7 +147,7 @@ export class LiveFooter implements Disposable {
     import('log-update').then(
       (library) => {
         // The cursor is never hidden, so that no way of ending the process can leave it hidden.
-        this.#log = library.createLogUpdate(this.#terminal, { showCursor: true });
+        this.#log = library.createLogUpdate(asStream(this.#terminal), { showCursor: true });
         this.#draw();
       },
       (error: unknown) =>
@@ -178,4 +179,9 @@ export class LiveFooter implements Disposable {
     this.#held = [];
     for (const { to, data } of held) to.write(data);
   }
+}
+
+/** The drawing library asks for a whole stream, but only writes to it and looks at its size. */
+function asStream(terminal: TerminalStream): NodeJS.WritableStream {
+  return terminal as unknown as NodeJS.WritableStream;
 }

@@ -5,9 +5,12 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { UsageError } from '../domain/errors.ts';
-import { nearestWord } from '../util/nearest-word.ts';
+import type { MissingExclusion } from './host-exclusion.ts';
+import { ExcludableHosts } from './host-exclusion.ts';
 import { refuseTooMany } from './host-list.ts';
-import { HostResolver, notAmongHosts } from './host-resolver.ts';
+import { mistypedExclusion, notAmongHosts, notToBePicked } from './host-mistakes.ts';
+import type { ReadHosts } from './host-nodes.ts';
+import { HostResolver } from './host-resolver.ts';
 import { type MachineEntry, refuseSameNames } from './machine-entry.ts';
 import { MachineFileStore } from './machine-file-store.ts';
 
@@ -33,10 +36,22 @@ export interface FindMachinesOptions {
   readonly home?: string;
   /** The folder of `groups.yaml`, the user's own groups. @default `.config/ssh-scheduler` in the home folder */
   readonly configFolder?: string;
-  /** Lists of hosts to leave out. What is not among the hosts is warned about. @default none */
+  /**
+   * Lists of hosts to leave out. A bare host (no user, no port) leaves out every ssh destination with that host.
+   * @default none
+   */
   readonly exclude?: readonly string[];
-  /** Lists of hosts to take, of those that the names stand for; all of them must be there. @default all */
+  /**
+   * Lists of hosts to take: names and ranges of those that the names stand for, all of which must be there; groups and
+   * files `^path` bring what they hold. Nothing but exclusions means all but these. @default all
+   */
   readonly only?: readonly string[];
+  /**
+   * What to do about an exclusion (in `exclude`, or by `!`) of a name, or of a range, of which nothing is there. To
+   * refuse it is for commands that do harm where they must not run: it may be mistyped. Of groups and files, and of some
+   * names of a range, is only warned. @default 'warn'
+   */
+  readonly missingExclusion?: 'warn' | 'refuse';
 }
 
 /**
@@ -44,15 +59,21 @@ export interface FindMachinesOptions {
  * files, names of machines in them, `local`, ssh destinations, ranges (`gpu[01-12,15]`), groups (`@name`), files that
  * hold lists (`^path`), and with `!` before it any of these to leave out. docs/machine-file.md has the rules. A machine
  * that lists name again is there once; where all names are plain ones, which need no list, that is an error.
- * @throws UsageError for what names no machine, a mistake in a list, no names, no machines, more than 10,000, and two
- * machines of one name.
+ * @throws UsageError for what names no machine, a mistake in a list, no names, no machines, more than 10,000, two
+ * machines of one name, and what `only` and `missingExclusion` refuse.
  * @throws MachineConfigError for a mistake in a machine file.
  */
 export async function findMachines(
   names: readonly string[],
   options: FindMachinesOptions = {},
 ): Promise<FoundMachines> {
-  const { cwd = process.cwd(), home = homedir(), exclude = [], only = [] } = options;
+  const {
+    cwd = process.cwd(),
+    home = homedir(),
+    exclude = [],
+    only = [],
+    missingExclusion = 'warn',
+  } = options;
   const configFolder = options.configFolder ?? join(home, '.config', 'ssh-scheduler');
   if (names.length === 0) {
     throw new UsageError('found no machine, expected machine files, `local` or user@host behind --machines');
@@ -61,37 +82,68 @@ export async function findMachines(
   const resolver = new HostResolver({ files, cwd, configFolder });
   // All are read before any is resolved: a name means first a machine of a file that one of them names.
   const hosts = await resolver.read(names);
-  const picked = await resolver.read(only);
+  const picked = await resolver.read(only, { mayOnlyExclude: true });
   const excluded = await resolver.read(exclude);
   const all = await (hosts.isPlain ? resolver.machinesOfPlain(hosts) : resolver.machinesOf(hosts));
   refuseSameNames(all);
   refuseTooMany(all.length);
-  const taken = only.length === 0 ? all : pick(all, await resolver.machinesOf(picked));
-  const without = namesOf(await resolver.machinesOf(excluded));
-  const machines = taken.filter(({ config }) => !without.has(config.name));
-  const missing = await resolver.missingOf(excluded, all);
-  if (machines.length === 0) {
-    const why = taken.length === 0 ? 'the names stand for none' : `all ${taken.length} are excluded`;
-    throw new UsageError(`no host is left: ${why}, expected at least one`);
+  const isAllBut = picked.isAllExcluded;
+  const taken = only.length === 0 || isAllBut ? all : await pick(resolver, { picked, all, lists: names });
+  const there = new ExcludableHosts([...all, ...taken]);
+  const exclusions = [await resolver.exclusionOf(excluded)];
+  const missing: (readonly [by: string, items: readonly MissingExclusion[]])[] = [
+    ['-x', await resolver.missingOf(excluded, there)],
+  ];
+  if (isAllBut) {
+    exclusions.push(await resolver.exclusionOf(picked));
+    missing.push(['!', await resolver.missingOf(picked, there)]);
   }
-  const warnings = [...files.warnings, ...resolver.warnings];
-  if (missing.length > 0) warnings.push(`-x names ${notAmongHosts(missing)}`);
+  missing.unshift(...resolver.missing.map((items) => ['!', items] as const));
+  if (missingExclusion === 'refuse') {
+    const mistake = mistypedExclusion(
+      missing.flatMap(([, items]) => items),
+      there,
+    );
+    if (mistake !== undefined) throw mistake;
+  }
+  const machines = taken.filter((machine) => !exclusions.some((exclusion) => exclusion.has(machine)));
+  if (machines.length === 0) {
+    const count = taken.length || (await resolver.countBeforeExclusion(only.length === 0 ? hosts : picked));
+    const [group] = all.length === 0 ? resolver.groupsOfCall : [];
+    const hint = group === undefined ? '' : `, such as those of a group, @${group}`;
+    const why = count === 0 ? 'the names stand for none' : `all ${count} are excluded`;
+    throw new UsageError(`no host is left: ${why}, expected at least one${hint}`);
+  }
+  const warnings = [...files.warnings];
+  for (const [by, items] of missing) {
+    if (items.length === 0) continue;
+    const place = items.find((item) => item.place !== undefined)?.place;
+    const where = place === undefined ? '' : ` (${place})`;
+    warnings.push(`${by} names ${notAmongHosts(items.map(({ text }) => text))}${where}`);
+  }
   return { machines, warnings, sensitivePaths: files.sensitivePaths };
 }
 
-function namesOf(machines: readonly MachineEntry[]): ReadonlySet<string> {
-  return new Set(machines.map(({ config }) => config.name));
+interface Pick {
+  readonly picked: ReadHosts;
+  /** The machines to pick from, and the lists that they come from. */
+  readonly all: readonly MachineEntry[];
+  readonly lists: readonly string[];
 }
 
-function pick(all: readonly MachineEntry[], wanted: readonly MachineEntry[]): readonly MachineEntry[] {
-  const there = namesOf(all);
-  const names = namesOf(wanted);
-  for (const name of names) {
-    if (there.has(name)) continue;
-    const nearest = nearestWord(name, there);
-    const expected = nearest === undefined ? 'one of them' : `${nearest}, if that is what is meant`;
-    throw new UsageError(`found ${notAmongHosts([name])}, to be picked from them, expected ${expected}`);
+/** The machines to take, in the order in which they are picked. */
+async function pick(resolver: HostResolver, { picked, all, lists }: Pick): Promise<readonly MachineEntry[]> {
+  const wanted = await resolver.machinesOf(picked, all);
+  const brought = new Set(await resolver.machinesOfGroups(picked));
+  const byName = new Map<string, MachineEntry>(all.map((machine) => [machine.config.name, machine]));
+  const missing = wanted.filter((machine) => !byName.has(machine.config.name) && !brought.has(machine));
+  if (missing.length > 0) {
+    const texts = missing.map(({ config }) => config.name);
+    throw notToBePicked(texts, lists, [...byName.keys()], resolver.groupsOfCall);
   }
-  const byName = new Map(all.map((machine) => [String(machine.config.name), machine]));
-  return [...names].flatMap((name) => byName.get(name) ?? []); // in the order in which they were picked
+  const taken = wanted.map((machine) =>
+    brought.has(machine) ? machine : (byName.get(machine.config.name) ?? machine),
+  );
+  refuseSameNames([...new Set([...all, ...taken])]);
+  return [...new Set(taken)];
 }

@@ -12,26 +12,35 @@ export interface HostItem {
   readonly isExcluded: boolean;
   /** It stands in the list as it is, and is no name of a range. */
   readonly isLiteral: boolean;
+  /** The item of the list that it comes from: itself, or its range. */
+  readonly written: string;
 }
 
 /**
- * The items of one list in their order. `isFile` says whether a name is that of a file as it stands, with commas and
- * brackets: then it is no list and no range.
- * @throws UsageError for a mistake in a range, and for more than 10,000 items to take or to exclude.
+ * The items of one list in their order; where nothing stands between two commas, or after the last, is no item.
+ * `isFile` says whether a name is that of a file as it stands, with commas and brackets: then it is no list and no range.
+ * @throws UsageError for a mistake in a range, a list of nothing, and for more than 10,000 items to take or to exclude.
  */
 export function readHostList(text: string, isFile: (name: string) => boolean): readonly HostItem[] {
-  if (isFile(text)) return [{ type: 'name', text, isExcluded: false, isLiteral: true }];
+  if (isFile(text)) return [{ type: 'name', text, isExcluded: false, isLiteral: true, written: text }];
   const items: HostItem[] = [];
   for (const part of splitHostList(text)) {
+    if (part === '') continue;
     const isExcluded = part.startsWith('!');
     const rest = isExcluded ? part.slice(1).trim() : part;
+    // An empty variable of a shell must not make an exclusion that excludes nothing.
+    if (rest === '') throw new UsageError('found a `!` with nothing after it, expected what it leaves out');
     const type = rest.startsWith('@') ? 'group' : rest.startsWith('^') ? 'list' : 'name';
     const written = type === 'name' ? rest : rest.slice(1);
     const isPath = type === 'list' || (type === 'name' && /[[\]]/.test(written) && isFile(written));
     for (const name of isPath ? [written] : expandRange(written)) {
-      items.push({ type, text: name, isExcluded, isLiteral: name === written });
+      items.push({ type, text: name, isExcluded, isLiteral: name === written, written });
     }
     refuseTooManyItems(items);
+  }
+  if (items.length === 0) {
+    const found = text.trim() === '' ? 'an empty list of hosts' : 'a list of hosts with nothing but commas';
+    throw new UsageError(`found ${found}, expected machine files, \`local\` or [user@]host[:port]`);
   }
   return items;
 }

@@ -6,8 +6,9 @@ import { existsSync } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { UsageError } from '../domain/errors.ts';
-import { cutToWidth, visibleText } from '../util/terminal-text.ts';
+import { visibleText } from '../util/terminal-text.ts';
 import { GroupFinder } from './group-finder.ts';
+import { ExcludableHosts, Exclusion, type MissingExclusion } from './host-exclusion.ts';
 import {
   type HostItem,
   isPlainName,
@@ -17,7 +18,8 @@ import {
   textOfItem,
 } from './host-list.ts';
 import { inPlace, readHostListFile, type WrittenList } from './host-list-file.ts';
-import { foldNames } from './host-range.ts';
+import { type Context, type Node, nameOf, type ReadHosts, refuseOnlyExcluded, turned } from './host-nodes.ts';
+import { refuseEndlessWay, type Step } from './host-way.ts';
 import { type MachineEntry, machineWithoutFile } from './machine-entry.ts';
 import {
   absolutePath,
@@ -26,39 +28,6 @@ import {
   type MachineFileStore,
   noSuchFile,
 } from './machine-file-store.ts';
-
-/** Lists of hosts that are one list together: what one of them excludes is excluded from all. */
-export interface ReadHosts {
-  readonly nodes: readonly Node[];
-  readonly context: Context;
-  /** Every list is one name as it stands: nothing is asked for that needs lists. */
-  readonly isPlain: boolean;
-}
-
-/** Where lists are written: it decides what their names mean. */
-interface Context {
-  /** The folder that paths are seen from. */
-  readonly here: string;
-  /** The machine file whose group it is; undefined for the lists of the call and of the files that these name by `^`. */
-  readonly own: LoadedMachineFile | undefined;
-  /** Files named by `^` that were read, by real path. */
-  readonly lists: Map<string, ReadHosts>;
-}
-
-interface Node extends HostItem {
-  /** The machine file that the item is. */
-  readonly file?: LoadedMachineFile;
-  /** What the file named by `^` holds. */
-  readonly list?: ReadHosts;
-  /** For messages, where it is not in the call itself. */
-  readonly place: string | undefined;
-}
-
-/** A group or a file of hosts that is being looked into. */
-interface Step {
-  readonly key: string;
-  readonly shown: string;
-}
 
 /** Where to look. */
 export interface HostResolverOptions {
@@ -80,8 +49,8 @@ export class HostResolver {
   readonly #withoutFile = new Map<string, MachineEntry>();
   readonly #found = new Map<ReadHosts, readonly MachineEntry[]>();
   readonly #members = new Map<string, readonly MachineEntry[]>();
-  /** What is excluded without being there, one line each. */
-  readonly warnings: string[] = [];
+  /** What the lists leave out by `!` without having it, list by list. */
+  readonly missing: (readonly MissingExclusion[])[] = [];
 
   constructor({ files, cwd, configFolder }: HostResolverOptions) {
     this.#files = files;
@@ -91,22 +60,44 @@ export class HostResolver {
 
   /**
    * Reads lists of the call, with the machine files that they name and the files that they name by `^`.
+   * `mayOnlyExclude`: they may be nothing but exclusions.
    * @throws UsageError, MachineConfigError for a mistake in a list or file.
    */
-  async read(lists: readonly string[]): Promise<ReadHosts> {
+  async read(lists: readonly string[], { mayOnlyExclude = false } = {}): Promise<ReadHosts> {
     const hosts = await this.#read(
       lists.map((text) => ({ text })),
       this.#call,
       [],
     );
+    if (!mayOnlyExclude) refuseOnlyExcluded(hosts);
     await this.#loadNamed(hosts, new Set());
     return hosts;
   }
 
-  /** The machines that lists mean, in the order as written and each once. */
-  async machinesOf(hosts: ReadHosts): Promise<readonly MachineEntry[]> {
+  /**
+   * The machines that lists mean, in the order as written and each once. What they exclude is not missing when it is
+   * among the machines `beside`.
+   */
+  async machinesOf(hosts: ReadHosts, beside: readonly MachineEntry[] = []): Promise<readonly MachineEntry[]> {
     await this.#refuseTwice(hosts);
-    return await this.#machinesOf(hosts, []);
+    return await this.#machinesOf(hosts, [], beside);
+  }
+
+  /** The machines that the groups and files among the lists bring, before any is excluded. */
+  async machinesOfGroups(hosts: ReadHosts): Promise<readonly MachineEntry[]> {
+    const nodes = hosts.nodes.filter(({ type, isExcluded }) => type !== 'name' && !isExcluded);
+    return await this.#machinesOf({ ...hosts, nodes }, []);
+  }
+
+  /** How many machines lists mean when what they exclude is counted as well. */
+  async countBeforeExclusion(hosts: ReadHosts): Promise<number> {
+    const nodes = hosts.nodes.filter(({ isExcluded }) => !isExcluded);
+    return (await this.#machinesOf({ ...hosts, nodes }, [])).length;
+  }
+
+  /** Names of the groups in the machine files of the call. */
+  get groupsOfCall(): ReadonlySet<string> {
+    return new Set([...this.#callFiles].flatMap(({ groups }) => [...groups.keys()]));
   }
 
   /**
@@ -120,11 +111,21 @@ export class HostResolver {
     return machines;
   }
 
-  /** What lists name that is not among the machines. A group or file is named only when it has none of them. */
-  async missingOf(hosts: ReadHosts, machines: readonly MachineEntry[]): Promise<readonly string[]> {
-    const names = new Set(machines.map(({ config }) => config.name));
-    const included = hosts.nodes.filter(({ isExcluded }) => !isExcluded);
-    return await this.#missing(included, hosts.context, names, []);
+  /** What is left out by lists that are to be excluded, or by the `!` items of lists that are nothing else. */
+  async exclusionOf(hosts: ReadHosts): Promise<Exclusion> {
+    const toExclude = hosts.isAllExcluded ? turned(hosts) : hosts;
+    const machines = await this.machinesOf(toExclude);
+    const { nodes } = toExclude;
+    const kept = new Set(nodes.filter(({ isExcluded }) => isExcluded).map(textOfItem));
+    const names = nodes.flatMap((node) => (kept.has(textOfItem(node)) ? [] : nameOf(node)));
+    return new Exclusion([...names, ...machines.map(({ config }) => config.name)]);
+  }
+
+  /** What is to be excluded and is not there. A group or file counts only when nothing of it is there. */
+  async missingOf(hosts: ReadHosts, there: ExcludableHosts): Promise<readonly MissingExclusion[]> {
+    const { nodes, context } = hosts.isAllExcluded ? turned(hosts) : hosts;
+    const included = nodes.filter(({ isExcluded }) => !isExcluded);
+    return await this.#missing(included, context, there, []);
   }
 
   async #read(lists: readonly WrittenList[], context: Context, way: readonly Step[]): Promise<ReadHosts> {
@@ -136,7 +137,7 @@ export class HostResolver {
         const items = readHostList(text, (name) => this.#files.find(name, context.here).path !== undefined);
         isPlain &&= isPlainName(items);
         for (const item of items) {
-          const key = `${item.isExcluded} ${textOfItem(item)}`;
+          const key = `${item.isExcluded ? `!${item.written} ` : ''}${textOfItem(item)}`;
           if (!item.isLiteral && seen.has(key)) continue; // ranges that overlap
           seen.add(key);
           nodes.push(await this.#nodeOf(item, place, context, way));
@@ -144,11 +145,8 @@ export class HostResolver {
         refuseTooManyItems(nodes);
       });
     }
-    if (nodes.length > 0 && nodes.every(({ isExcluded }) => isExcluded)) {
-      const text = cutToWidth(visibleText(nodes.map((node) => `!${textOfItem(node)}`).join(',')), 80);
-      throw new UsageError(`found only what is excluded (${text}), expected hosts to exclude it from`);
-    }
-    return { nodes, context, isPlain };
+    const isAllExcluded = nodes.length > 0 && nodes.every(({ isExcluded }) => isExcluded);
+    return { nodes, context, isPlain, isAllExcluded };
   }
 
   async #nodeOf(
@@ -175,11 +173,12 @@ export class HostResolver {
         `found no file ${shown}, expected the list of hosts that ^${visibleText(name)} names`,
       );
     const step = { key: `^${real}`, shown: `^${name}` };
-    refuseCircle(way, step);
+    refuseEndlessWay(way, step);
     const earlier = context.lists.get(real);
     if (earlier !== undefined) return earlier;
     const lists = await readHostListFile(real, shown);
     const hosts = await this.#read(lists, context, [...way, step]);
+    refuseOnlyExcluded(hosts);
     context.lists.set(real, hosts);
     return hosts;
   }
@@ -208,7 +207,11 @@ export class HostResolver {
     }
   }
 
-  async #machinesOf(hosts: ReadHosts, way: readonly Step[]): Promise<readonly MachineEntry[]> {
+  async #machinesOf(
+    hosts: ReadHosts,
+    way: readonly Step[],
+    beside: readonly MachineEntry[] = [],
+  ): Promise<readonly MachineEntry[]> {
     const earlier = this.#found.get(hosts);
     if (earlier !== undefined) return earlier;
     const { nodes, context } = hosts;
@@ -218,12 +221,18 @@ export class HostResolver {
       refuseTooMany(machines.size);
     }
     const excluded = nodes.filter(({ isExcluded }) => isExcluded);
-    const names = new Set([...machines].map(({ config }) => config.name));
-    const missing = await this.#missing(excluded, context, names, way);
-    if (missing.length > 0) this.warnings.push(`! names ${notAmongHosts(missing)}`);
-    for (const node of excluded)
-      for (const { config } of await this.#meant(node, context, way)) names.delete(config.name);
-    const left = [...machines].filter(({ config }) => names.has(config.name));
+    if (excluded.length === 0) {
+      const all = [...machines];
+      this.#found.set(hosts, all);
+      return all;
+    }
+    const there = new ExcludableHosts([...machines, ...beside]);
+    const missing = await this.#missing(excluded, context, there, way);
+    if (missing.length > 0) this.missing.push(missing);
+    const names: string[] = [];
+    for (const node of excluded) names.push(...(await this.#namesOf(node, context, way)));
+    const exclusion = new Exclusion(names);
+    const left = [...machines].filter((machine) => !exclusion.has(machine));
     this.#found.set(hosts, left);
     return left;
   }
@@ -231,15 +240,27 @@ export class HostResolver {
   async #missing(
     nodes: readonly Node[],
     context: Context,
-    names: ReadonlySet<string>,
+    there: ExcludableHosts,
     way: readonly Step[],
-  ): Promise<readonly string[]> {
-    const missing: string[] = [];
+  ): Promise<readonly MissingExclusion[]> {
+    const missing: Node[] = [];
+    const found = new Set<string>();
     for (const node of nodes) {
-      const meant = await this.#meant(node, context, way);
-      if (!meant.some(({ config }) => names.has(config.name))) missing.push(textOfItem(node));
+      if (there.hasAny(await this.#namesOf(node, context, way))) found.add(`${node.type} ${node.written}`);
+      else missing.push(node);
     }
-    return missing;
+    return missing.map((node) => ({
+      text: textOfItem(node),
+      isPerhapsMistyped:
+        node.type === 'name' && node.file === undefined && !found.has(`${node.type} ${node.written}`),
+      place: node.place,
+    }));
+  }
+
+  /** The names that an item leaves out when it is excluded. */
+  async #namesOf(node: Node, context: Context, way: readonly Step[]): Promise<readonly string[]> {
+    const meant = await this.#meant(node, context, way);
+    return [...nameOf(node), ...meant.map(({ config }) => config.name)];
   }
 
   async #meant(node: Node, context: Context, way: readonly Step[]): Promise<readonly MachineEntry[]> {
@@ -257,7 +278,7 @@ export class HostResolver {
     if (file !== undefined) return file.machines;
     const { path, searched } = this.#files.find(text, context.here);
     if (path !== undefined) return (await this.#load(path, context)).machines;
-    if (isFileName(text)) throw noSuchFile(searched);
+    if (isFileName(text)) throw noSuchFile(text, searched);
     const earlier = this.#withoutFile.get(text);
     if (earlier !== undefined) return [earlier];
     const machine = machineWithoutFile(text, searched);
@@ -268,14 +289,18 @@ export class HostResolver {
   async #membersOf(name: string, context: Context, way: readonly Step[]): Promise<readonly MachineEntry[]> {
     const { file, group } = await this.#groups.find(name, context.own, [...this.#callFiles]);
     const step = { key: `@${name} ${file.path}`, shown: `@${name}` };
-    refuseCircle(way, step);
+    refuseEndlessWay(way, step);
     const earlier = this.#members.get(step.key);
     if (earlier !== undefined) return earlier;
     const own = this.#contexts.get(file) ?? { here: dirname(file.path), own: file, lists: new Map() };
     this.#contexts.set(file, own);
     const place = `in @${name}, ${visibleText(file.path)}:${group.line}`;
     const lists = group.lists.map((text) => ({ text, place }));
-    const hosts = await inPlace(place, () => this.#read(lists, own, []));
+    const hosts = await inPlace(place, async () => {
+      const read = await this.#read(lists, own, []);
+      refuseOnlyExcluded(read);
+      return read;
+    });
     const members = await this.#machinesOf(hosts, [...way, step]);
     this.#members.set(step.key, members);
     return members;
@@ -295,19 +320,4 @@ export class HostResolver {
       named.set(loaded, text);
     }
   }
-}
-
-/** Texts of which none is among the hosts: `gpu[07-09], which are not among the hosts`. */
-export function notAmongHosts(texts: readonly string[]): string {
-  const shown = cutToWidth(visibleText(foldNames(texts)), 200);
-  return `${shown}, which ${texts.length === 1 ? 'is' : 'are'} not among the hosts`;
-}
-
-function refuseCircle(way: readonly Step[], step: Step): void {
-  const start = way.findIndex(({ key }) => key === step.key);
-  if (start < 0) return;
-  const circle = [...way.slice(start), step].map(({ shown }) => shown).join(' -> ');
-  throw new UsageError(
-    `found a circle, ${visibleText(circle)}, expected groups and lists that lead to hosts`,
-  );
 }

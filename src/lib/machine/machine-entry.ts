@@ -21,6 +21,9 @@ export function machineWithoutFile(name: string, searched: readonly string[]): M
   const destination = parseSshDestination(name);
   if (destination === undefined) {
     const shown = cutToWidth(visibleText(name.slice(0, 200)), 80);
+    if (/\S\s+\S/.test(name)) {
+      throw new UsageError(`found the machine "${shown}", expected commas between hosts, as in gpu01,gpu02`);
+    }
     throw new UsageError(
       `found the machine "${shown}", expected a machine file (ending in .yaml or with a slash), \`local\` or [user@]host[:port]`,
     );

@@ -100,9 +100,10 @@ export function absolutePath(path: string, here: string, home: string): string {
 }
 
 /** Nothing has the name that can only mean a file. */
-export function noSuchFile(searched: readonly string[]): UsageError {
+export function noSuchFile(name: string, searched: readonly string[]): UsageError {
   const places = searched.map(visibleText).join(' or ');
-  return new UsageError(`found no file ${places}, expected the machine file that --machines names`);
+  const hint = /\s/.test(name) ? '; with several hosts, commas between them' : '';
+  return new UsageError(`found no file ${places}, expected the machine file that --machines names${hint}`);
 }
 
 /**

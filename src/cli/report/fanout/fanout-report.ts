@@ -35,6 +35,10 @@ export class FanoutReport implements Disposable {
   readonly #outDir: OutDir | undefined;
   readonly #json: typeof import('./host-json.ts') | undefined;
   readonly #newKeys: { readonly machine: MachineName; readonly message: string }[] = [];
+  /** The same words of several machines. */
+  readonly #warnings = new Map<string, MachineName[]>();
+  /** Objects are written one after another, each as fast as it is read. */
+  #written: Promise<void> = Promise.resolve();
   #hasFailed = false;
 
   /** Loads what the flags need and no more. @throws UsageError when the folder for the files cannot be made */
@@ -55,7 +59,8 @@ export class FanoutReport implements Disposable {
     this.#options = options;
     this.#outDir = outDir;
     this.#json = json;
-    if (form === 'lines' || form === 'both') this.#lines = new HostLines({ out: stdout, err: stderr });
+    if (form === 'lines' || form === 'both')
+      this.#lines = new HostLines({ out: stdout, err: stderr }, output);
     if (form !== 'lines') this.#gathered = new Gathered();
   }
 
@@ -65,14 +70,20 @@ export class FanoutReport implements Disposable {
     try {
       this.#print(event);
     } catch (error) {
-      this.#hasFailed = true;
-      this.#options.onProblem(error as Error);
+      this.#fail(error);
     }
+  }
+
+  #fail(error: unknown): void {
+    if (this.#hasFailed) return;
+    this.#hasFailed = true;
+    this.#options.onProblem(error as Error);
   }
 
   /** Prints what is printed at the end. Rejects when it cannot be read back or written. */
   async finish(results: readonly HostResult[]): Promise<void> {
     const { output, verbose, stdout, stderr } = this.#options;
+    await this.#written;
     if (this.#gathered !== undefined && output.form !== 'json' && !this.#hasFailed) {
       const groups = this.#gathered.groups();
       const outs = { out: stdout, err: stderr };
@@ -81,13 +92,15 @@ export class FanoutReport implements Disposable {
       const shown = output.form === 'both' ? silent : outs;
       if (output.diff) {
         const { printDiff } = await import('./print-diff.ts');
-        await printDiff(groups, shown, (message) => this.#tell(message));
+        await printDiff(groups, shown, (message) => this.#tell(message), output);
       } else {
         const { printGathered } = await import('./print-gathered.ts');
-        printGathered(groups, shown);
+        await printGathered(groups, shown, output);
       }
     }
     this.#tellNewKeys();
+    for (const [message, machines] of this.#warnings)
+      this.#tell(`${hostsWithin(machines, HOSTS_LENGTH)}: ${visibleText(message)}`);
     for (const line of fanoutSummary(results, { verbose })) stderr.write(`${line}\n`);
   }
 
@@ -109,7 +122,7 @@ export class FanoutReport implements Disposable {
         this.#end(event.result);
         return;
       case 'host:warned':
-        this.#tell(`${visibleText(event.machine)}: ${visibleText(event.message)}`);
+        this.#warn(event.machine, event.message);
         return;
       case 'host:new-key':
         if (NEW_KEY.test(event.message)) this.#newKeys.push(event);
@@ -131,14 +144,29 @@ export class FanoutReport implements Disposable {
     this.#lines?.end(machine);
     this.#outDir?.end(result);
     this.#gathered?.end(result);
-    if (this.#json !== undefined && this.#gathered !== undefined) {
-      this.#json.writeHostJson(result, this.#gathered.answer(machine), this.#options.stdout);
-      this.#gathered.forget(machine);
-    }
+    if (this.#json !== undefined && this.#gathered !== undefined)
+      this.#writeJson(result, this.#json, this.#gathered);
     if (this.#options.verbose && outcome.type === 'exited' && startedAt !== undefined)
       this.#tell(
         `${visibleText(machine)}: exit ${outcome.exitCode} after ${durationText(endedAt - startedAt, 1)}`,
       );
+  }
+
+  #writeJson(result: HostResult, { writeHostJson }: typeof import('./host-json.ts'), all: Gathered): void {
+    const write = async () => {
+      if (this.#hasFailed) return;
+      await writeHostJson(result, all.answer(result.machine), this.#options.stdout);
+      all.forget(result.machine);
+    };
+    this.#written = this.#written.then(write).catch((error: unknown) => this.#fail(error));
+  }
+
+  /** What is the same for many is told once, at the end. */
+  #warn(machine: MachineName, message: string): void {
+    const machines = this.#warnings.get(message);
+    if (this.#options.verbose) this.#tell(`${visibleText(machine)}: ${visibleText(message)}`);
+    else if (machines === undefined) this.#warnings.set(message, [machine]);
+    else machines.push(machine);
   }
 
   /** Many at once, as at the first contact with a cluster, would hide what matters. */

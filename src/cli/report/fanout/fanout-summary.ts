@@ -32,6 +32,8 @@ const ORDER: readonly HostOutcome['type'][] = [
 export interface FanoutSummaryOptions {
   /** A line with the full reason for every machine. @default false */
   readonly verbose?: boolean;
+  /** A last line with how many went well and how many did not. @default true for several machines */
+  readonly counts?: boolean;
 }
 
 /**
@@ -56,7 +58,8 @@ export function fanoutSummary(results: readonly HostResult[], options: FanoutSum
     else group.push(result);
   }
   const lines = [...groups].flatMap(([what, group]) => groupLines(what, group, options.verbose === true));
-  return results.length === 1 ? lines : [...lines, `${PROGRAM}${countsText(results, bad)}`];
+  const { counts = results.length > 1 } = options;
+  return counts ? [...lines, `${PROGRAM}${countsText(results, bad)}`] : lines;
 }
 
 /** Exit codes from the smallest, after the kinds before them. */

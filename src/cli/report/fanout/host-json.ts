@@ -16,9 +16,13 @@ const UNFIT = /[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
  * Writes the object with its newline, in pieces, so that output may be longer than a string can be:
  * `{"host":"gpu01","ok":false,"outcome":"exited","exitCode":3,"startedAt":"2026-01-31T12:00:00.000Z","endedAt":...,
  * "seconds":0.4,"stdout":"...","stderr":"..."}`. Output that is no UTF-8 is `stdoutBase64` or `stderrBase64` instead.
- * Where the command never began, `startedAt` and `seconds` are null.
+ * Where the command never began, `startedAt` and `seconds` are null. Write nothing else to `out` before it resolves.
  */
-export function writeHostJson(result: HostResult, { stdout, stderr }: Answer, out: ByteOut): void {
+export async function writeHostJson(
+  result: HostResult,
+  { stdout, stderr }: Answer,
+  out: ByteOut,
+): Promise<void> {
   const { machine, outcome, startedAt, endedAt } = result;
   const head = {
     host: machine,
@@ -35,6 +39,7 @@ export function writeHostJson(result: HostResult, { stdout, stderr }: Answer, ou
     if (pending.length < mostLength) continue;
     out.write(pending);
     pending = '';
+    await out.ready?.();
   }
   if (pending !== '') out.write(pending);
 }

@@ -1,6 +1,17 @@
 /** `--outdir DIR`: what each machine prints, in a file of its own. */
-import { closeSync, constants, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+  closeSync,
+  constants,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import { SchedulerError, UsageError } from '../../../lib/domain/errors.ts';
 import type { MachineName } from '../../../lib/domain/machine.ts';
 import type { HostResult } from '../../../lib/fanout/host-result.ts';
@@ -14,7 +25,8 @@ const MOST_OPEN_FILES = 64;
  * `DIR/HOST` gets a machine's stdout as it comes, bytes unchanged, and `DIR/HOST.err` its stderr if there is any.
  *
  * What an earlier command left for a machine is removed when the machine prints for the first time, or when it ends having
- * printed nothing. A machine where the command never began gets no file, and keeps an old one. A symbolic link at either
+ * printed nothing. A machine where the command never began gets no file, and keeps an old one, as do machines that are not
+ * meant. A symbolic link at either
  * place is removed, not followed; a folder there is an error.
  */
 export class OutDir implements Disposable {
@@ -27,7 +39,8 @@ export class OutDir implements Disposable {
 
   /**
    * Makes the folder, and those above it, where it is missing.
-   * @throws UsageError when it cannot be made, or when two machines would share a file.
+   * @throws UsageError when it cannot be made or written to, when two machines would share a file, when a folder stands at
+   *   a file's place, and when a name is too long for the file system.
    */
   constructor(folder: string, machines: readonly MachineName[]) {
     this.#folder = folder;
@@ -43,12 +56,17 @@ export class OutDir implements Disposable {
       }
     }
     try {
-      mkdirSync(folder, { recursive: true });
+      makeFolders(resolve(folder));
+      // Permissions alone do not tell: a file system may be read-only, or full.
+      rmdirSync(mkdtempSync(join(folder, '.execute_to-')));
     } catch (error) {
-      throw new UsageError(`--outdir ${visibleText(folder)}: cannot be made: ${(error as Error).message}`, {
-        cause: error,
-      });
+      throw new UsageError(
+        `--outdir ${visibleText(folder)}: cannot be made or written to: ${(error as Error).message}`,
+        { cause: error },
+      );
     }
+    // Found out here, and not when the command has run everywhere.
+    for (const name of owners.keys()) checkPlace(join(folder, name));
   }
 
   /** Appends. @throws SchedulerError when a file cannot be written, once: what comes afterwards is dropped. */
@@ -125,4 +143,29 @@ export class OutDir implements Disposable {
 
 function fileName(machine: MachineName, stream: 'out' | 'err'): string {
   return stream === 'out' ? hostFileName(machine) : `${hostFileName(machine)}.err`;
+}
+
+/** One by one: node's own way with `recursive` never returns where the kernel says ENOENT for a child of a folder, as in /proc. */
+function makeFolders(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return;
+  const parent = dirname(path);
+  if (parent !== path) makeFolders(parent);
+  try {
+    mkdirSync(path);
+  } catch (error) {
+    // Another command may make it at the same time.
+    if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) throw error;
+  }
+}
+
+function checkPlace(path: string): void {
+  let isFolder: boolean | undefined;
+  try {
+    isFolder = lstatSync(path, { throwIfNoEntry: false })?.isDirectory();
+  } catch (error) {
+    throw new UsageError(`--outdir: cannot write ${visibleText(path)}: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+  if (isFolder) throw new UsageError(`--outdir: cannot write ${visibleText(path)}: a folder is there`);
 }

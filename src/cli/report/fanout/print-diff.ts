@@ -7,7 +7,7 @@ import { visibleText } from '../../../lib/util/terminal-text.ts';
 import type { ByteOut, ByteOuts } from './byte-out.ts';
 import type { AnswerGroup } from './gathered.ts';
 import { countedHosts } from './hosts-text.ts';
-import { printErrors } from './print-gathered.ts';
+import { type PrintOptions, printAnswer, printErrors } from './print-gathered.ts';
 import type { SpoolText } from './spool.ts';
 
 const CONTEXT_LINES = 3;
@@ -26,23 +26,34 @@ interface Text {
 
 /**
  * Writes unified diffs of stdout to stdout, each against the most common text among the machines where the command ended
- * by itself; the names in the headers are machines. Binary, long and very different texts get one line. What machines
- * printed to stderr goes to stderr as with `printGathered`. Says through `tell` when there is nothing to show.
+ * by itself; the names in the headers are machines. Binary, long and very different texts get one line that says so. What
+ * machines printed where the command was cut short, and to stderr, is printed as by `printGathered`. Says through `tell`
+ * when there is nothing to compare.
  */
 export async function printDiff(
   groups: readonly AnswerGroup[],
   outs: ByteOuts,
   tell: (message: string) => void,
+  options: PrintOptions = {},
 ): Promise<void> {
-  const ended = groups.filter(({ outcome }) => outcome.type === 'exited' || outcome.type === 'signalled');
+  const ended = groups.filter(hasEnded);
   const [expected, ...others] = textsOf(ended);
   if (expected !== undefined && others.length > 0) await printDiffs(expected, others, outs.out);
-  for (const group of groups) printErrors(group, outs.err);
+  // What was cut short is no answer to compare, but worth to be seen.
+  for (const group of groups) {
+    if (!hasEnded(group)) await printAnswer(group, outs.out);
+    await printErrors(group, outs.err, options);
+  }
   if (expected === undefined || others.length > 0) return;
   const count = expected.machines.length;
   if (count === 1) tell('one host answers: there is nothing to compare it with');
   else if (ended.length === 1) tell(`all ${count} hosts answer alike`);
   else tell(`all ${count} hosts print the same on stdout, but differ in exit code or on stderr`);
+}
+
+/** Whether the command ended by itself. */
+function hasEnded({ outcome }: AnswerGroup): boolean {
+  return outcome.type === 'exited' || outcome.type === 'signalled';
 }
 
 /** The most common first, among equals the one with the first machine. */
@@ -63,30 +74,34 @@ async function printDiffs(expected: Text, others: readonly Text[], out: ByteOut)
   const { structuredPatch } = await import('diff');
   const expectedText = comparableText(expected.stdout);
   const until = Date.now() + LONGEST_MS;
+  /** The difference, or why there is none. */
+  const compare = (other: SpoolText): StructuredPatch | string => {
+    const text = comparableText(other);
+    if ('reason' in text) return text.reason;
+    if ('reason' in expectedText) return `the most common one is ${expectedText.reason}`;
+    const timeout = until - Date.now();
+    const noTime = `more than ${LONGEST_MS / 1000} s of comparing`;
+    if (timeout <= 0) return noTime;
+    const options = { context: CONTEXT_LINES, maxEditLength: MOST_CHANGED_LINES, timeout };
+    const patch = structuredPatch('', '', expectedText.text, text.text, undefined, undefined, options);
+    return patch ?? (Date.now() >= until ? noTime : `more than ${MOST_CHANGED_LINES} lines differ`);
+  };
   for (const other of others) {
     const hosts = countedHosts(other.machines);
-    const text = expectedText === undefined ? undefined : comparableText(other.stdout);
-    const patch =
-      expectedText === undefined || text === undefined
-        ? undefined
-        : structuredPatch('', '', expectedText, text, undefined, undefined, {
-            context: CONTEXT_LINES,
-            maxEditLength: MOST_CHANGED_LINES,
-            timeout: Math.max(0, until - Date.now()),
-          });
+    const found = compare(other.stdout);
     out.write(
-      patch === undefined
-        ? `${hosts} differs (${bytesText(other.stdout.bytes)}; ${expected.stdout.bytes} expected)\n`
-        : `--- ${countedHosts(expected.machines)}\n+++ ${hosts}\n${hunksText(patch, out.isTTY === true)}`,
+      typeof found === 'string'
+        ? `${hosts} differs: ${found} (${bytesText(other.stdout.bytes)}; ${expected.stdout.bytes} expected)\n`
+        : `--- ${countedHosts(expected.machines)}\n+++ ${hosts}\n${hunksText(found, out.isTTY === true)}`,
     );
+    await out.ready?.();
   }
 }
 
-/** Nothing for what is binary or too long. */
-function comparableText(text: SpoolText): string | undefined {
-  if (text.bytes > LONGEST_BYTES) return undefined;
+function comparableText(text: SpoolText): { readonly text: string } | { readonly reason: string } {
+  if (text.bytes > LONGEST_BYTES) return { reason: 'longer than 1 MiB' };
   const bytes = Buffer.concat([...text.pieces()]);
-  return isUtf8(bytes) && !bytes.includes(0) ? bytes.toString() : undefined;
+  return isUtf8(bytes) && !bytes.includes(0) ? { text: bytes.toString() } : { reason: 'binary' };
 }
 
 function hunksText(patch: StructuredPatch, isTerminal: boolean): string {

@@ -11,14 +11,18 @@ interface Printed {
   readonly stderr?: readonly (string | Buffer)[];
 }
 
-function write(outcome: HostOutcome, { stdout = [], stderr = [] }: Printed, isTTY = false): KeptOut {
+async function write(
+  outcome: HostOutcome,
+  { stdout = [], stderr = [] }: Printed,
+  isTTY = false,
+): Promise<KeptOut> {
   using gathered = new Gathered({ textMemoryBytes: 10 });
   const result = hostResult('gpu01', outcome);
   for (const chunk of stdout) gathered.write(result.machine, 'out', Buffer.from(chunk as string));
   for (const chunk of stderr) gathered.write(result.machine, 'err', Buffer.from(chunk as string));
   gathered.end(result);
   const out = new KeptOut(isTTY);
-  writeHostJson(result, gathered.answer(machineName('gpu01')), out);
+  await writeHostJson(result, gathered.answer(machineName('gpu01')), out);
   return out;
 }
 
@@ -27,8 +31,9 @@ const reason = { brief: 'connection refused', full: '10.0.0.1:22: connection ref
 const detail = { reason: reason.brief, detail: reason.full };
 const times = { startedAt: '2026-01-31T12:00:00.000Z', endedAt: '2026-01-31T12:00:01.500Z', seconds: 1.5 };
 
-test('the object is one line with the fields in this order', () => {
-  expect(write(good, { stdout: ['a "b"\n'], stderr: ['e\x1b\u009b\u202e'] }).text).toBe(
+test('the object is one line with the fields in this order', async () => {
+  const { text } = await write(good, { stdout: ['a "b"\n'], stderr: ['e\x1b\u009b\u202e'] });
+  expect(text).toBe(
     '{"host":"gpu01","ok":true,"outcome":"exited","exitCode":0,"startedAt":"2026-01-31T12:00:00.000Z",' +
       '"endedAt":"2026-01-31T12:00:01.500Z","seconds":1.5,"stdout":"a \\"b\\"\\n","stderr":"e\\u001b\\u009b\\u202e"}\n',
   );
@@ -67,25 +72,25 @@ test.each<[HostOutcome, object]>([
     { type: 'not-started', reason: 'x' },
     { reason: 'x', startedAt: null, endedAt: times.endedAt, seconds: null },
   ],
-])('%j', (outcome, fields) => {
-  expect(JSON.parse(write(outcome, {}).text)).toEqual({
+])('%j', async (outcome, fields) => {
+  expect(JSON.parse((await write(outcome, {})).text)).toEqual({
     ...{ host: 'gpu01', ok: false, outcome: outcome.type, stdout: '', stderr: '' },
     ...fields,
   });
 });
 
-test('any output comes back, text as text and the rest as base64', () => {
+test('any output comes back, text as text and the rest as base64', async () => {
   const chunk = fc.oneof(
     fc.string({ unit: 'binary', maxLength: 30 }).map((text) => Buffer.from(text)),
     fc.uint8Array({ maxLength: 10 }).map((bytes) => Buffer.from(bytes)),
     fc.constant(Buffer.from('日本'.repeat(30_000))),
   );
-  fc.assert(
-    fc.property(fc.array(chunk, { maxLength: 6 }), fc.boolean(), (chunks, isTTY) => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(chunk, { maxLength: 6 }), fc.boolean(), async (chunks, isTTY) => {
       const bytes = Buffer.concat(chunks);
       const text = bytes.toString();
       const isText = Buffer.from(text).equals(bytes);
-      const out = write(good, { stdout: chunks }, isTTY);
+      const out = await write(good, { stdout: chunks }, isTTY);
       if (isTTY) expect(out.writes.length).toBe(1);
       const found = JSON.parse(out.text);
       expect(found.stdout).toBe(isText ? text : undefined);
@@ -96,16 +101,16 @@ test('any output comes back, text as text and the rest as base64', () => {
   );
 });
 
-test('characters split over chunks are text, and a cut character is not', () => {
+test('characters split over chunks are text, and a cut character is not', async () => {
   const bytes = Buffer.from('x€');
-  expect(JSON.parse(write(good, { stdout: [...bytes].map((byte) => Buffer.from([byte])) }).text).stdout).toBe(
-    'x€',
-  );
-  expect(JSON.parse(write(good, { stderr: [bytes.subarray(0, 3)] }).text).stderrBase64).toBe('eOKC');
+  const whole = await write(good, { stdout: [...bytes].map((byte) => Buffer.from([byte])) });
+  expect(JSON.parse(whole.text).stdout).toBe('x€');
+  const cut = await write(good, { stderr: [bytes.subarray(0, 3)] });
+  expect(JSON.parse(cut.text).stderrBase64).toBe('eOKC');
 });
 
-test('long output is written in pieces', () => {
-  const out = write(good, { stdout: ['€'.repeat(3_000_000)], stderr: [Buffer.alloc(2_000_000, 0xff)] });
+test('long output is written in pieces', async () => {
+  const out = await write(good, { stdout: ['€'.repeat(3_000_000)], stderr: [Buffer.alloc(2_000_000, 0xff)] });
   for (const piece of out.writes) expect(piece.length).toBeLessThan(300_000);
   const { stdout, stderrBase64 } = JSON.parse(out.text);
   expect(stdout === '€'.repeat(3_000_000)).toBe(true);

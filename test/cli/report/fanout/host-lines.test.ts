@@ -174,3 +174,12 @@ test('a line of just the longest length stays whole', () => {
   expect(shown([text, '\n'])).toBe(`gpu1: ${text}\n`);
   expect(shown([text, 'y\n'])).toBe(`gpu1: ${text}\ngpu1: y\n`);
 });
+
+test('without names lines come bare', () => {
+  const outs = keptOuts();
+  const lines = new HostLines(outs, { names: false });
+  lines.write(gpu1, 'out', Buffer.from('a\nb'));
+  lines.write(gpu2, 'err', Buffer.from('\nc\n'));
+  lines.end(gpu1);
+  expect(outs.said).toEqual(['out a\n', 'err \nc\n', 'out b\n']);
+});

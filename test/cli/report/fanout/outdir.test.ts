@@ -94,14 +94,35 @@ test('many machines take turns with few open files', () => {
 });
 
 test('a file that cannot be written is said once', () => {
-  mkdirSync(join(dir, 'a'), { recursive: true });
   using outDir = new OutDir(dir, names('a', 'b'));
+  mkdirSync(join(dir, 'a'));
   const write = () => outDir.write(machineName('a'), 'out', Buffer.from('x'));
   expect(write).toThrow(SchedulerError);
   expect(write).not.toThrow();
   outDir.write(machineName('b'), 'out', Buffer.from('x'));
   expect(readdirSync(dir)).toEqual(['a']);
 });
+
+test('what can be foreseen is a mistake before anything runs', () => {
+  mkdirSync(join(dir, 'a.err'), { recursive: true });
+  expect(() => new OutDir(dir, names('b', 'a'))).toThrow(
+    /^--outdir: cannot write .*a\.err: a folder is there$/,
+  );
+  const long = () => new OutDir(join(dir, 'x'.repeat(300)), names('a'));
+  expect(long).toThrow(/ENAMETOOLONG/);
+  expect(long).toThrow(UsageError);
+});
+
+test.runIf(process.platform === 'linux')(
+  'a folder that cannot be made or written to is told, and at once',
+  () => {
+    // The kernel says of this one that it does not exist; a loop over missing parents would never end.
+    expect(() => new OutDir('/proc/no-such/new', names('a'))).toThrow(
+      /--outdir .*cannot be made or written to: ENOENT/,
+    );
+    expect(() => new OutDir('/proc/self/fdinfo', names('a'))).toThrow(UsageError);
+  },
+);
 
 test('what can never be a folder for it is a mistake', () => {
   writeFileSync(join(folder, 'file'), '');

@@ -21,10 +21,13 @@ function gathered(...rows: readonly Said[]): Gathered {
   return all;
 }
 
-function folded(rows: readonly Said[], isTTY = false): { said: string[]; out: string; err: string } {
+async function folded(
+  rows: readonly Said[],
+  isTTY = false,
+): Promise<{ said: string[]; out: string; err: string }> {
   const outs = keptOuts(isTTY);
   using all = gathered(...rows);
-  printGathered(all.groups(), outs);
+  await printGathered(all.groups(), outs);
   return { said: outs.said, out: outs.out.text, err: outs.err.text };
 }
 
@@ -41,8 +44,8 @@ async function diffs(
 
 const rule = '---------------';
 
-test('each answer stands once under its machines, and errors after it with their machines', () => {
-  const { said, out, err } = folded([
+test('each answer stands once under its machines, and errors after it with their machines', async () => {
+  const { said, out, err } = await folded([
     ['gpu01 gpu02 gpu03', '2.6\n2.7\n', 'careful\nvery\n'],
     ['login', 'no newline'],
     ['gpu04', '', 'only errors'],
@@ -52,7 +55,7 @@ test('each answer stands once under its machines, and errors after it with their
   expect(said.map((text) => text.slice(0, 3))).toEqual(['out', 'out', 'err', 'err', 'out', 'out', 'out']);
 });
 
-test('a file gets every byte, a terminal lines it can show', () => {
+test('a file gets every byte, a terminal lines it can show', async () => {
   const bytes = Buffer.concat([
     Buffer.from('1%\r2%\r\n\x1b[1m\0'),
     Buffer.from([0xff]),
@@ -61,24 +64,24 @@ test('a file gets every byte, a terminal lines it can show', () => {
   const heading = `${rule}\na\n${rule}\n`;
   const outs = keptOuts();
   using all = gathered(['a', bytes]);
-  printGathered(all.groups(), outs);
+  await printGathered(all.groups(), outs);
   expect(outs.out.bytes.equals(Buffer.concat([Buffer.from(heading), bytes, Buffer.from('\n')]))).toBe(true);
-  const { out } = folded([['a', bytes]], true);
+  const { out } = await folded([['a', bytes]], true);
   expect(out.slice(0, heading.length + 40)).toBe(`${heading}2%\n\\x1b[1m\\x00\ufffd${'x'.repeat(25)}`);
   expect(out).not.toMatch(/(?!\n)\p{Cc}/u);
 });
 
-test('a long text is never whole in memory', () => {
+test('a long text is never whole in memory', async () => {
   const outs = keptOuts();
   using all = gathered(['a b', 'a line\n'.repeat(1_000_000)]);
-  printGathered(all.groups(), outs);
+  await printGathered(all.groups(), outs);
   expect(outs.out.bytes.length).toBe(`${rule}\na,b (2)\n${rule}\n`.length + 7_000_000);
   for (const data of outs.out.writes) expect(data.length).toBeLessThanOrEqual(256 * 1024);
 });
 
-test('a long list of machines does not hide the errors', () => {
+test('a long list of machines does not hide the errors', async () => {
   const names = Array.from({ length: 200 }, (_, i) => `node${i * 7919}x${i * i}`).join(' ');
-  const { err } = folded([[names, '', 'broken\n']]);
+  const { err } = await folded([[names, '', 'broken\n']]);
   expect(err).toMatch(/^node.{10,60} and \d+ more: broken\n$/);
 });
 
@@ -90,7 +93,10 @@ test('a difference is told against what most answer', async () => {
     ['gpu04', '', '', { type: 'unreachable', reason: { brief: 'x', full: 'x' } }],
     ['gpu05 gpu06 gpu07 gpu08 gpu09', 'one\n', '', { type: 'timed-out', limitMs: 1, left: 'nothing' }],
   ]);
-  expect(out).toBe('--- gpu[01-03,62] (4)\n+++ gpu[60-61] (2)\n@@ -1,3 +1,2 @@\n one\n-two\n three\n');
+  expect(out).toBe(
+    '--- gpu[01-03,62] (4)\n+++ gpu[60-61] (2)\n@@ -1,3 +1,2 @@\n one\n-two\n three\n' +
+      `${rule}\ngpu[05-09] (5)\n${rule}\none\n`,
+  );
   expect(err).toBe('gpu62: odd\n');
   expect(told).toEqual([]);
 });
@@ -120,7 +126,8 @@ test('what cannot be compared line by line is one line', async () => {
       ])
     ).out,
   ).toBe(
-    'c differs (6 bytes; 5 expected)\nd differs (1 byte; 5 expected)\ne differs (1200000 bytes; 5 expected)\n',
+    'c differs: binary (6 bytes; 5 expected)\nd differs: binary (1 byte; 5 expected)\n' +
+      'e differs: longer than 1 MiB (1200000 bytes; 5 expected)\n',
   );
   expect(
     (
@@ -129,7 +136,7 @@ test('what cannot be compared line by line is one line', async () => {
         ['c d', 'x\n'],
       ])
     ).out,
-  ).toBe('c,d (2) differs (2 bytes; 1200000 expected)\n');
+  ).toBe('c,d (2) differs: the most common one is longer than 1 MiB (2 bytes; 1200000 expected)\n');
   expect(
     (
       await diffs([
@@ -137,7 +144,7 @@ test('what cannot be compared line by line is one line', async () => {
         ['c', many('b')],
       ])
     ).out,
-  ).toMatch(/^c differs \(28890 bytes; 28890/);
+  ).toMatch(/^c differs: more than 4000 lines differ \(28890 bytes; 28890/);
 });
 
 test('a terminal is shown what differs, but gets no control character', async () => {
@@ -174,4 +181,30 @@ test.each<[string, Said[], string[]]>([
 ])('without a difference stdout stays empty: %s', async (_, rows, expected) => {
   const { out, told } = await diffs(rows);
   expect([out, told]).toEqual(['', expected]);
+});
+
+test('without names errors stand bare, and headings stay', async () => {
+  const outs = keptOuts();
+  using all = gathered(['a b', 'x\n', 'oops\n']);
+  await printGathered(all.groups(), outs, { names: false });
+  expect([outs.out.text, outs.err.text]).toEqual([`${rule}\na,b (2)\n${rule}\nx\n`, 'oops\n']);
+});
+
+test('the next piece waits until there is room', async () => {
+  const outs = keptOuts();
+  let release = () => {};
+  const out = Object.assign(outs.out, {
+    ready: () => new Promise<void>((resolve) => (release = resolve)),
+  });
+  using all = gathered(['a', 'a line\n'.repeat(100_000)]);
+  const printing = printGathered(all.groups(), { ...outs, out });
+  const writes = () => out.writes.length;
+  expect(writes()).toBe(2); // the heading and one piece
+  release();
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(writes()).toBe(3);
+  out.ready = async () => {};
+  release();
+  await printing;
+  expect(out.bytes.length).toBe(`${rule}\na\n${rule}\n`.length + 700_000);
 });
