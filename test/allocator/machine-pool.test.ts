@@ -135,3 +135,50 @@ test('an attempt on a machine that has not joined settles when that joins, or is
   expect(outcome).toMatchObject({ type: 'lost', neverStarted: true });
   expect(runner?.runner.isUp).toBe(true);
 });
+
+test('a machine is drained, measured again, and leaves when nothing of ours is there', async () => {
+  await using local = await openLocalPool(names('one', 'two'));
+  const { pool } = local;
+  let told = 0;
+  pool.onCapacity(() => {
+    told += 1;
+  });
+  const first = pool.reserve({ ...smallJob('first', 'true'), avoid: [two] });
+  if (first.type === 'refused') throw new Error('refused');
+  expect(first.machine).toBe('one');
+
+  pool.setMaxJobs(one, 0);
+  expect(pool.reserve(alone(smallJob('a', 'true')))).toMatchObject({ machine: 'two' });
+  expect(pool.reserve({ ...smallJob('b', 'true'), avoid: [two] })).toEqual({
+    type: 'refused',
+    everFits: true,
+    shortfalls: [],
+  });
+  expect(() => pool.remove(one)).toThrow('has jobs');
+  expect(pool.attemptsOn(one)).toEqual([]);
+  pool.setMaxJobs(one, 5);
+  expect(pool.reserve({ ...smallJob('b', 'true'), avoid: [two] })).toMatchObject({ machine: 'one' });
+  expect(told).toBeGreaterThan(0);
+
+  // Others take all but a little: what fitted before has to wait, or can never run any more.
+  const big = { ...smallJob('big', 'true'), request: { ...smallJob('big', 'true').request, memoryMiB: 900 } };
+  const roomy = pool.machines[0]?.resources.available;
+  if (roomy === undefined) throw new Error('no machine');
+  expect(pool.canEverFit(big.request)).toBe(true);
+  for (const name of [one, two]) pool.measure(name, { ...roomy, memoryFreeMiB: 100 });
+  expect(pool.canEverFit(big.request)).toBe(false);
+  expect(pool.reserve(big)).toMatchObject({ type: 'refused', everFits: false });
+  pool.measure(one, roomy);
+  expect(pool.canEverFit(big.request)).toBe(true);
+
+  await using other = await openLocalPool(names('lone', 'rest'));
+  const running = start(other.pool, { ...smallJob('runs', 'sleep 0.3'), avoid: [machineName('rest')] });
+  expect(other.pool.attemptsOn(machineName('lone'))).toEqual([running]);
+  await running.ended;
+  await until(() => other.pool.machines.every(({ resources }) => resources.jobs === 0));
+  const left = other.pool.remove(machineName('lone'));
+  expect(left?.name).toBe('lone');
+  expect(other.pool.machines.map(({ name }) => name)).toEqual(['rest']);
+  expect(other.pool.reserve(smallJob('next', 'true'))).toMatchObject({ machine: 'rest' });
+  await left?.runner?.close();
+});

@@ -262,3 +262,33 @@ function expectRefusedRight(
   if (mustNot) expect(fits).toBe(false);
   if (!fits) expect(() => resources.allocate(asked)).toThrow('not enough resources');
 }
+
+test('measured again: what is held stays held, and what is given back afterwards leaves what was measured', () => {
+  fc.assert(
+    fc.property(
+      anyMachine,
+      anyMachine,
+      fc.array(anyStep, { maxLength: 20 }),
+      fc.array(anyStep, { maxLength: 20 }),
+      (start, measured, before, after) => {
+        const resources = new VirtualResources(start);
+        const held = play(resources, before, () => {});
+        resources.measure(measured);
+        // As if the jobs had been found on a machine that was measured for the first time.
+        const anew = new VirtualResources(measured);
+        // A reserved machine's ticket names all GPUs, though it takes amounts of fewer.
+        const isPlain = !held.some(({ request }) => request.reserveMachine && request.gpus > 0);
+        for (const { request, gpus } of held) anew.adopt(request, request.gpus === 0 ? [] : gpus);
+        if (isPlain) expect(resources.available).toEqual(anew.available);
+        expect(resources.jobs).toBe(held.length);
+        const more = play(resources, after, () => {});
+        for (const ticket of [...held, ...more]) resources.release(ticket);
+        expect(resources.available).toEqual(new VirtualResources(measured).available);
+        for (const step of after)
+          if (typeof step !== 'number')
+            expect(resources.score(step)).toBe(new VirtualResources(measured).score(step));
+      },
+    ),
+    { numRuns: 500 },
+  );
+});

@@ -328,3 +328,17 @@ test('what a machine reports is checked', () => {
   expect(() => new VirtualResources(machine(0), { maxJobs: 0.5 })).toThrow('maxJobs: found 0.5');
   expect(new VirtualResources(machine(0, { cpuCores: 0 })).canEverFit(request())).toBe(false);
 });
+
+test('a limit of jobs may change while jobs are there, and a wrong measurement changes nothing', () => {
+  const resources = new VirtualResources(machine(0), { maxJobs: 2 });
+  const tickets = fill(resources, request());
+  expect(tickets.length).toBe(2);
+  resources.setMaxJobs(1);
+  expect(resources.score(request())).toBe(-Infinity);
+  for (const ticket of tickets) resources.release(ticket);
+  expect(fill(resources, request()).length).toBe(1);
+  expect(() => resources.setMaxJobs(-1)).toThrow(SchedulerError);
+  const before = resources.available;
+  expect(() => resources.measure(machine(0, { memoryFreeMiB: -1 }))).toThrow(SchedulerError);
+  expect(resources.available).toEqual(before);
+});

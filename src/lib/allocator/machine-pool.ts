@@ -16,7 +16,12 @@ import type {
   Reservation,
   RunningAttempt,
 } from '../domain/ports.ts';
-import { type Allocation, type ResourceRequest, requestKey } from '../domain/resources.ts';
+import {
+  type Allocation,
+  type AvailableResources,
+  type ResourceRequest,
+  requestKey,
+} from '../domain/resources.ts';
 import type { MachineRunner } from '../runner/machine-runner.ts';
 import { FollowedRun } from './followed-run.ts';
 import { PlacementIndex } from './placement-index.ts';
@@ -48,6 +53,8 @@ interface Standing {
   isReady: boolean;
   isAway: boolean;
   isQuarantined: boolean;
+  /** It gets no new jobs; those that run there run on. */
+  isDraining: boolean;
   /** Jobs in a row that failed at once for reasons of the machine. */
   faults: number;
 }
@@ -104,7 +111,13 @@ export class MachinePool implements ExecutionBackend {
     this.#expected.delete(machine.name);
     this.#machines.set(machine.name, machine);
     const isAway = machine.runner?.isUp === false;
-    this.#standing.set(machine.name, { isReady: false, isAway, isQuarantined: false, faults: 0 });
+    this.#standing.set(machine.name, {
+      isReady: false,
+      isAway,
+      isQuarantined: false,
+      isDraining: false,
+      faults: 0,
+    });
     this.#index.add(machine, machine.resources);
     this.#index.setEnabled(machine, false);
     this.#everFits.clear();
@@ -125,6 +138,53 @@ export class MachinePool implements ExecutionBackend {
     if (!isAway) this.#tellReturned(name);
   }
 
+  /**
+   * How many jobs a machine may have at once from now on. 0 drains it: jobs that run there run on, and those that only it
+   * can hold wait.
+   */
+  setMaxJobs(name: MachineName, maxJobs: number): void {
+    const machine = this.#machines.get(name);
+    if (machine === undefined) throw new Error(`Internal error: ${name} is not in this pool`);
+    if (maxJobs > 0) machine.resources.setMaxJobs(maxJobs);
+    this.#index.changed(machine);
+    this.#change(name, (standing) => {
+      standing.isDraining = maxJobs === 0;
+    });
+  }
+
+  /** A machine was measured again; `available` is what it has without our jobs. */
+  measure(name: MachineName, available: AvailableResources): void {
+    const machine = this.#machines.get(name);
+    if (machine === undefined) return; // removed meanwhile
+    machine.resources.measure(available);
+    this.#index.changed(machine);
+    this.#everFits.clear();
+    this.#tellCapacity();
+  }
+
+  /** The attempts on a machine that are not over. */
+  attemptsOn(name: MachineName): readonly RunningAttempt[] {
+    return [...this.#followed].filter(({ machine }) => machine === name);
+  }
+
+  /**
+   * A machine leaves. What was to wait for it waits for others, or is impossible now. Returns the machine, for whoever
+   * lets go of it.
+   * @throws Error when jobs of ours hold something there.
+   */
+  remove(name: MachineName): PoolMachine | undefined {
+    this.#expected.delete(name);
+    const machine = this.#machines.get(name);
+    if (machine === undefined) return undefined;
+    if (machine.resources.jobs > 0) throw new Error(`Internal error: ${name} has jobs and cannot leave`);
+    this.#machines.delete(name);
+    this.#standing.delete(name);
+    this.#index.remove(machine);
+    this.#everFits.clear();
+    this.#tellCapacity();
+    return machine;
+  }
+
   /** Whether a machine can be reached now. */
   isUp(name: MachineName): boolean {
     return this.#standing.get(name)?.isAway === false;
@@ -135,7 +195,8 @@ export class MachinePool implements ExecutionBackend {
     const standing = this.#standing.get(name);
     if (machine === undefined || standing === undefined) return;
     change(standing);
-    const isEnabled = standing.isReady && !standing.isAway && !standing.isQuarantined;
+    const { isReady, isAway, isQuarantined, isDraining } = standing;
+    const isEnabled = isReady && !isAway && !isQuarantined && !isDraining;
     this.#index.setEnabled(machine, isEnabled);
     this.#everFits.clear();
     if (isEnabled) this.#tellCapacity();
@@ -161,8 +222,9 @@ export class MachinePool implements ExecutionBackend {
     let best: PoolMachine | undefined;
     let bestScore = -Infinity;
     for (const machine of others) {
-      const { isReady, isAway } = this.#standing.get(machine.name) ?? { isReady: false, isAway: true };
-      const score = isReady && !isAway ? machine.resources.score(request) : -Infinity;
+      const standing = this.#standing.get(machine.name);
+      const isOpen = standing?.isReady === true && !standing.isAway && !standing.isDraining;
+      const score = isOpen ? machine.resources.score(request) : -Infinity;
       if (score > bestScore) {
         best = machine;
         bestScore = score;

@@ -31,11 +31,11 @@ const NO_GPUS: readonly GpuLedger[] = [];
 /** A machine's ledger of our jobs. */
 export class VirtualResources {
   readonly placement: Placement;
-  readonly #maxJobs: number;
-  readonly #start: AvailableResources;
-  readonly #cpuCores: number;
+  #maxJobs = Number.MAX_SAFE_INTEGER;
+  #start: AvailableResources;
+  #cpuCores: number;
   /** Ascending by index, so that the first of equals is the lowest. */
-  readonly #gpus: readonly GpuLedger[];
+  #gpus: readonly GpuLedger[];
   /** Each ticket with the GPUs whose amounts it takes (fewer than the ticket names when the machine is reserved). */
   readonly #held = new Map<Allocation, readonly GpuLedger[]>();
   #cpuInUse: number;
@@ -48,17 +48,43 @@ export class VirtualResources {
 
   /** @throws SchedulerError when an amount is negative or not a number, or two GPUs have the same index. */
   constructor(available: AvailableResources, options: VirtualResourcesOptions = {}) {
-    checkCores('available cpuCores', available.cpuCores);
-    checkCores('available cpuCoresInUse', available.cpuCoresInUse);
-    checkMemory('available memoryFreeMiB', available.memoryFreeMiB);
-    if (options.maxJobs !== undefined) checkCount('maxJobs', options.maxJobs, Number.MAX_SAFE_INTEGER);
+    checkAvailable(available);
+    if (options.maxJobs !== undefined) this.setMaxJobs(options.maxJobs);
     this.placement = options.placement ?? 'spread';
-    this.#maxJobs = options.maxJobs ?? Number.MAX_SAFE_INTEGER;
     this.#start = available;
     this.#cpuCores = unitsDown(available.cpuCores);
     this.#cpuInUse = unitsUp(available.cpuCoresInUse);
     this.#memoryFreeMiB = wholeDown(available.memoryFreeMiB);
     this.#gpus = toGpuLedgers(available.gpus);
+  }
+
+  /** How many jobs of ours there may be at once from now on; those that are there stay. @throws SchedulerError */
+  setMaxJobs(maxJobs: number): void {
+    checkCount('maxJobs', maxJobs, Number.MAX_SAFE_INTEGER);
+    this.#maxJobs = maxJobs;
+  }
+
+  /**
+   * The machine was measured again: this is what it has without our jobs. What tickets hold stays held, whatever is free
+   * now; of GPUs that are gone, nothing is held any more.
+   * @throws SchedulerError as the constructor does; then nothing has changed.
+   */
+  measure(available: AvailableResources): void {
+    checkAvailable(available);
+    const gpus = toGpuLedgers(available.gpus);
+    this.#start = available;
+    this.#cpuCores = unitsDown(available.cpuCores);
+    this.#cpuInUse = unitsUp(available.cpuCoresInUse);
+    this.#memoryFreeMiB = wholeDown(available.memoryFreeMiB);
+    this.#gpus = gpus;
+    this.#machineReservations = 0;
+    this.#jobs = 0;
+    for (const [ticket, charged] of this.#held) {
+      const indexes = new Set(charged.map(({ index }) => index));
+      const now = gpus.filter(({ index }) => indexes.has(index));
+      this.#held.set(ticket, now);
+      this.#charge(demandOf(ticket.request), now);
+    }
   }
 
   /** Jobs of ours that hold a ticket. */
@@ -258,4 +284,10 @@ export class VirtualResources {
     if (demand.reserveMachine) this.#machineReservations--;
     this.#jobs--;
   }
+}
+
+function checkAvailable({ cpuCores, cpuCoresInUse, memoryFreeMiB }: AvailableResources): void {
+  checkCores('available cpuCores', cpuCores);
+  checkCores('available cpuCoresInUse', cpuCoresInUse);
+  checkMemory('available memoryFreeMiB', memoryFreeMiB);
 }
