@@ -131,7 +131,7 @@ function onSignals(
   onInterrupt((count) => {
     if (count === 1) {
       for (const line of hasBegun ? stateLines(run) : ['Ctrl-C: looking at the files to send']) tell(line);
-      for (const line of fanoutSummary(ended, { counts: false })) tell(line.replace(/^execute_to: /, ''));
+      for (const line of fanoutSummary(ended, { counts: false })) tell(line);
       tell('Ctrl-C again ends it everywhere');
     } else if (!hasBegun) {
       exit(CODE_AFTER_SIGNAL.SIGINT); // hashing of large files waits for nobody

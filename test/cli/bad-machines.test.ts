@@ -50,7 +50,8 @@ describe.runIf(hostsAreMachines).concurrent('a machine that stays away', () => {
     await away.cut();
     await running.says(/started: b\.sh\.1/, 'stdout', 30_000);
     expect(await ledger(here, 'lost')).toEqual(['b.sh.1 2']);
-    expect(await processesOf(here, 'sleep 8301')).toHaveLength(1);
+    // Its ledger is written just before it becomes the sleep.
+    await until(async () => (await processesOf(here, 'sleep 8301')).length === 1);
     await away.heal();
     await until(async () => (await processesOf(here, 'sleep 8301')).length === 0, { deadlineMs: 30_000 });
     await open(away, 'lost-go');

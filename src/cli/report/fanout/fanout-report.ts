@@ -1,6 +1,6 @@
 /** What `execute_to` prints, put together from its flags: lines, gathered answers, JSON, files, and the words at the end. */
 import type { MachineName } from '../../../lib/domain/machine.ts';
-import type { FanoutEvent, HostResult } from '../../../lib/fanout/host-result.ts';
+import { type FanoutEvent, type HostResult, isGood } from '../../../lib/fanout/host-result.ts';
 import { durationText } from '../../../lib/util/duration-text.ts';
 import { visibleText } from '../../../lib/util/terminal-text.ts';
 import type { OutputArguments } from '../../to-arguments.ts';
@@ -18,6 +18,8 @@ export interface FanoutReportOptions {
   readonly verbose: boolean;
   readonly stdout: ByteOut;
   readonly stderr: ByteOut;
+  /** A failure is told before the end when the others take so much longer. @default 3000 */
+  readonly failureDelayMs?: number;
   /** Output cannot be kept or written: told once, nothing is printed of machines then. */
   readonly onProblem: (error: Error) => void;
 }
@@ -25,6 +27,7 @@ export interface FanoutReportOptions {
 /** So many new host keys are shown each by itself. */
 const FEW_KEYS = 3;
 const HOSTS_LENGTH = 200;
+const FAILURE_DELAY_MS = 3_000;
 const NEW_KEY = /^new host key of /;
 
 /** Prints while machines answer, and what is left at the end. */
@@ -37,6 +40,9 @@ export class FanoutReport implements Disposable {
   readonly #newKeys: { readonly machine: MachineName; readonly message: string }[] = [];
   /** The same words of several machines. */
   readonly #warnings = new Map<string, MachineName[]>();
+  /** Failures that nobody has been told of yet. */
+  #untold: HostResult[] = [];
+  #failureTimer: NodeJS.Timeout | undefined;
   /** Objects are written one after another, each as fast as it is read. */
   #written: Promise<void> = Promise.resolve();
   #hasFailed = false;
@@ -83,6 +89,7 @@ export class FanoutReport implements Disposable {
   /** Prints what is printed at the end. Rejects when it cannot be read back or written. */
   async finish(results: readonly HostResult[]): Promise<void> {
     const { output, verbose, stdout, stderr } = this.#options;
+    clearTimeout(this.#failureTimer);
     await this.#written;
     if (this.#gathered !== undefined && output.form !== 'json' && !this.#hasFailed) {
       const groups = this.#gathered.groups();
@@ -101,10 +108,11 @@ export class FanoutReport implements Disposable {
     this.#tellNewKeys();
     for (const [message, machines] of this.#warnings)
       this.#tell(`${hostsWithin(machines, HOSTS_LENGTH)}: ${visibleText(message)}`);
-    for (const line of fanoutSummary(results, { verbose })) stderr.write(`${line}\n`);
+    for (const line of fanoutSummary(results, { verbose })) this.#tell(line);
   }
 
   [Symbol.dispose](): void {
+    clearTimeout(this.#failureTimer);
     this.#gathered?.[Symbol.dispose]();
     this.#outDir?.close();
   }
@@ -144,12 +152,25 @@ export class FanoutReport implements Disposable {
     this.#lines?.end(machine);
     this.#outDir?.end(result);
     this.#gathered?.end(result);
+    if (!isGood(result)) this.#tellFailureSoon(result);
     if (this.#json !== undefined && this.#gathered !== undefined)
       this.#writeJson(result, this.#json, this.#gathered);
     if (this.#options.verbose && outcome.type === 'exited' && startedAt !== undefined)
       this.#tell(
         `${visibleText(machine)}: exit ${outcome.exitCode} after ${durationText(endedAt - startedAt, 1)}`,
       );
+  }
+
+  /** Whoever waits for long wants to know; of a short run the end tells it all. */
+  #tellFailureSoon(result: HostResult): void {
+    this.#untold.push(result);
+    const { failureDelayMs = FAILURE_DELAY_MS } = this.#options;
+    this.#failureTimer ??= setTimeout(() => {
+      this.#failureTimer = undefined;
+      const untold = this.#untold;
+      this.#untold = [];
+      for (const line of fanoutSummary(untold, { counts: false })) this.#tell(`so far: ${line}`);
+    }, failureDelayMs).unref();
   }
 
   #writeJson(result: HostResult, { writeHostJson }: typeof import('./host-json.ts'), all: Gathered): void {

@@ -7,7 +7,6 @@ import { durationText } from '../../../lib/util/duration-text.ts';
 import { visibleText } from '../../../lib/util/terminal-text.ts';
 import { hostsWithin } from './hosts-text.ts';
 
-const PROGRAM = 'execute_to: ';
 /** Some ten lines of a terminal. */
 const HOSTS_LENGTH = 1000;
 
@@ -37,11 +36,11 @@ export interface FanoutSummaryOptions {
 }
 
 /**
- * Lines without newlines, machines with the same words together:
+ * Lines without newlines and without the program's name, machines with the same words together:
  * ```
- * execute_to: gpu[02,07]: unreachable: connection refused
- * execute_to: gpu04: exit 3
- * execute_to: 61 of 64 hosts done well, 3 failed
+ * gpu[02,07]: unreachable: connection refused
+ * gpu04: exit 3
+ * 61 of 64 hosts done well, 3 failed
  * ```
  * None when all went well.
  */
@@ -59,7 +58,7 @@ export function fanoutSummary(results: readonly HostResult[], options: FanoutSum
   }
   const lines = [...groups].flatMap(([what, group]) => groupLines(what, group, options.verbose === true));
   const { counts = results.length > 1 } = options;
-  return counts ? [...lines, `${PROGRAM}${countsText(results, bad)}`] : lines;
+  return counts ? [...lines, countsText(results, bad)] : lines;
 }
 
 /** Exit codes from the smallest, after the kinds before them. */
@@ -71,14 +70,11 @@ function groupLines(what: string, group: readonly HostResult[], verbose: boolean
   const names = group.map(({ machine }) => machine);
   const [first, ...others] = group;
   if (first !== undefined && others.length === 0)
-    return [`${PROGRAM}${visibleText(first.machine)}: ${outcomeText(first.outcome, 'full')}`];
-  const line = `${PROGRAM}${hostsWithin(names, HOSTS_LENGTH)}: ${what}`;
+    return [`${visibleText(first.machine)}: ${outcomeText(first.outcome, 'full')}`];
+  const line = `${hostsWithin(names, HOSTS_LENGTH)}: ${what}`;
   if (!verbose) return [line];
   const full = group.map(({ machine, outcome }) => [visibleText(machine), outcomeText(outcome, 'full')]);
-  return [
-    line,
-    ...full.filter(([, text]) => text !== what).map(([name, text]) => `${PROGRAM}  ${name}: ${text}`),
-  ];
+  return [line, ...full.filter(([, text]) => text !== what).map(([name, text]) => `  ${name}: ${text}`)];
 }
 
 function countsText(results: readonly HostResult[], bad: readonly HostResult[]): string {

@@ -29,19 +29,19 @@ const mixed = [
 
 test('what went wrong stands by kind, machines with the same words together', () => {
   expect(fanoutSummary(mixed)).toEqual([
-    'execute_to: gpu[02,07]: unreachable: connection refused',
-    'execute_to: gpu03: connection lost, the command may run on: gpu03:22: connection refused',
-    'execute_to: gpu13: transfer failed, the command was not started: gpu13:22: connection refused',
-    'execute_to: gpu14: transfer failed, the command had ended with exit 0: gpu14:22: connection refused',
-    'execute_to: gpu06: timed out after 5s, ended',
-    'execute_to: gpu08: timed out after 5s, 1 process could not be ended',
-    'execute_to: gpu05: ended by SIGSEGV',
-    'execute_to: gpu04: exit 3',
-    'execute_to: gpu09: exit 10',
-    'execute_to: gpu10: cancelled: Ctrl-C',
-    'execute_to: gpu11: cancelled: Ctrl-C, it may run on: no connection',
-    'execute_to: gpu12: not started: gpu04 failed',
-    'execute_to: 1 of 14 hosts done well, 12 failed, 1 not started',
+    'gpu[02,07]: unreachable: connection refused',
+    'gpu03: connection lost, the command may run on: gpu03:22: connection refused',
+    'gpu13: transfer failed, the command was not started: gpu13:22: connection refused',
+    'gpu14: transfer failed, the command had ended with exit 0: gpu14:22: connection refused',
+    'gpu06: timed out after 5s, ended',
+    'gpu08: timed out after 5s, 1 process could not be ended',
+    'gpu05: ended by SIGSEGV',
+    'gpu04: exit 3',
+    'gpu09: exit 10',
+    'gpu10: cancelled: Ctrl-C',
+    'gpu11: cancelled: Ctrl-C, it may run on: no connection',
+    'gpu12: not started: gpu04 failed',
+    '1 of 14 hosts done well, 12 failed, 1 not started',
   ]);
 });
 
@@ -53,17 +53,17 @@ test('verbose gives every machine its reason', () => {
     hostResult('d', exit(1)),
   ];
   expect(fanoutSummary(results, { verbose: true })).toEqual([
-    'execute_to: a,b: unreachable: connection refused',
-    'execute_to:   a: unreachable: a:22: connection refused',
-    'execute_to:   b: unreachable: b:22: connection refused',
-    'execute_to: c,d: exit 1',
-    'execute_to: 0 of 4 hosts done well, 4 failed',
+    'a,b: unreachable: connection refused',
+    '  a: unreachable: a:22: connection refused',
+    '  b: unreachable: b:22: connection refused',
+    'c,d: exit 1',
+    '0 of 4 hosts done well, 4 failed',
   ]);
 });
 
 test('nothing is said when all went well, and of one host no count', () => {
   expect(fanoutSummary([hostResult('a'), hostResult('b')])).toEqual([]);
-  expect(fanoutSummary([hostResult('a', exit(2))])).toEqual(['execute_to: a: exit 2']);
+  expect(fanoutSummary([hostResult('a', exit(2))])).toEqual(['a: exit 2']);
 });
 
 test("machines' text cannot reach into the terminal", () => {
@@ -78,14 +78,14 @@ test("machines' text cannot reach into the terminal", () => {
 test('a list of thousands of machines is cut', () => {
   const results = Array.from({ length: 3000 }, (_, i) => hostResult(`n${i * 7919}x${i * i}`, exit(1)));
   const [line = '', count] = fanoutSummary(results);
-  expect(line).toMatch(/^execute_to: n0x0,.{500,1000} and \d+ more: exit 1$/);
+  expect(line).toMatch(/^n0x0,.{500,1000} and \d+ more: exit 1$/);
   const shown =
     line
-      .split(': ')[1]
+      .split(': ')[0]
       ?.split(' and ')[0]
       ?.split(/,(?![^[]*\])/).length ?? 0;
   expect(line).toContain(` and ${3000 - shown} more`);
-  expect(count).toBe('execute_to: 0 of 3000 hosts done well, 3000 failed');
+  expect(count).toBe('0 of 3000 hosts done well, 3000 failed');
 });
 
 const many = (count: number, outcome: HostOutcome) =>
