@@ -182,3 +182,27 @@ test('a machine is drained, measured again, and leaves when nothing of ours is t
   expect(other.pool.reserve(smallJob('next', 'true'))).toMatchObject({ machine: 'rest' });
   await left?.runner?.close();
 });
+
+test('a job for one machine waits for that one, whatever others have', async () => {
+  await using local = await openLocalPool(names('one', 'two'));
+  const { pool } = local;
+  const pinned = { ...alone(smallJob('pinned', 'true')), only: one };
+  const first = pool.reserve(pinned);
+  expect(first).toMatchObject({ machine: 'one' });
+  expect(pool.reserve(pinned)).toEqual({ type: 'refused', everFits: true, shortfalls: [] });
+  expect(pool.canRunElsewhere(pinned)).toBe(false);
+  if (first.type === 'reserved') pool.release(first);
+  pool.setAway(one, true);
+  expect(pool.reserve(pinned)).toMatchObject({ type: 'refused', everFits: true });
+  pool.setAway(one, false);
+  const huge = { ...pinned, request: { ...pinned.request, memoryMiB: 5000 } };
+  const refused = pool.reserve(huge);
+  expect(refused).toMatchObject({ everFits: false, shortfalls: [{ machine: 'one' }] });
+  expect(pool.reserve({ ...pinned, only: three })).toEqual({
+    type: 'refused',
+    everFits: false,
+    shortfalls: [],
+  });
+  pool.expect(three);
+  expect(pool.reserve({ ...pinned, only: three })).toMatchObject({ everFits: true });
+});

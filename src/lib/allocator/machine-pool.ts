@@ -203,10 +203,15 @@ export class MachinePool implements ExecutionBackend {
   }
 
   reserve(job: Job): Reservation | Refusal {
-    const machine = job.avoid === undefined ? this.#index.best(job.request) : this.#bestFor(job, job.avoid);
+    const machine = this.#bestMachine(job);
     if (machine === undefined) {
-      const everFits = this.#expected.size > 0 || this.canEverFit(job.request);
-      return { type: 'refused', everFits, shortfalls: everFits ? [] : this.explainEver(job.request) };
+      const everFits =
+        job.only === undefined
+          ? this.#expected.size > 0 || this.canEverFit(job.request)
+          : this.#expected.has(job.only) || this.#canEverFitOn(job.only, job.request);
+      const shortfalls = everFits ? [] : this.explainEver(job.request);
+      const named = shortfalls.filter(({ machine: name }) => job.only === undefined || name === job.only);
+      return { type: 'refused', everFits, shortfalls: named };
     }
     const allocation = machine.resources.allocate(job.request);
     this.#index.changed(machine);
@@ -215,16 +220,35 @@ export class MachinePool implements ExecutionBackend {
     return reservation;
   }
 
+  #bestMachine(job: Job): PoolMachine | undefined {
+    if (job.only !== undefined) {
+      const machine = this.#machines.get(job.only);
+      return machine !== undefined && this.#scoreOn(machine, job) > -Infinity ? machine : undefined;
+    }
+    return job.avoid === undefined ? this.#index.best(job.request) : this.#bestFor(job, job.avoid);
+  }
+
+  #canEverFitOn(name: MachineName, request: ResourceRequest): boolean {
+    return this.#usable().some((one) => one.name === name && one.resources.canEverFit(request));
+  }
+
+  /** -Infinity for a machine that gets no jobs now. */
+  #scoreOn(machine: PoolMachine, { request }: Job): number {
+    const standing = this.#standing.get(machine.name);
+    const isOpen =
+      standing?.isReady === true && !standing.isAway && !standing.isQuarantined && !standing.isDraining;
+    return isOpen ? machine.resources.score(request) : -Infinity;
+  }
+
   /** Few jobs avoid anything, so a scan does. */
-  #bestFor({ request }: Job, avoid: readonly MachineName[]): PoolMachine | undefined {
+  #bestFor(job: Job, avoid: readonly MachineName[]): PoolMachine | undefined {
+    const { request } = job;
     const others = this.#usable().filter(({ name }) => !avoid.includes(name));
     if (!others.some(({ resources }) => resources.canEverFit(request))) return this.#index.best(request);
     let best: PoolMachine | undefined;
     let bestScore = -Infinity;
     for (const machine of others) {
-      const standing = this.#standing.get(machine.name);
-      const isOpen = standing?.isReady === true && !standing.isAway && !standing.isDraining;
-      const score = isOpen ? machine.resources.score(request) : -Infinity;
+      const score = this.#scoreOn(machine, job);
       if (score > bestScore) {
         best = machine;
         bestScore = score;
@@ -239,7 +263,8 @@ export class MachinePool implements ExecutionBackend {
   }
 
   /** Whether some machine that gets jobs could hold this one, those that it avoids not counted. */
-  canRunElsewhere({ request, avoid = [] }: Job): boolean {
+  canRunElsewhere({ request, avoid = [], only }: Job): boolean {
+    if (only !== undefined) return false;
     return this.#usable().some(
       ({ name, resources }) => !avoid.includes(name) && resources.canEverFit(request),
     );

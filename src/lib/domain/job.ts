@@ -26,6 +26,8 @@ export interface Job {
   readonly copyBackwards: readonly string[] | 'changed';
   /** Machines where it failed before: it goes there only when no other can ever hold it. */
   readonly avoid?: readonly MachineName[];
+  /** The one machine that it may run on; absent for any. */
+  readonly only?: MachineName;
 }
 
 /** One try at a job. Numbers grow from 1; only the current attempt's results count. */
@@ -72,5 +74,6 @@ export function isSuccess(outcome: JobOutcome): boolean {
 /** Jobs with the same key can be placed alike: once one was refused, so are the others. */
 export function placementKey(job: Job): string {
   const key = requestKey(job.request);
-  return job.avoid === undefined ? key : `${key} ${JSON.stringify(job.avoid)}`;
+  if (job.avoid === undefined && job.only === undefined) return key;
+  return `${key} ${JSON.stringify([job.avoid ?? [], job.only ?? null])}`;
 }

@@ -2,7 +2,7 @@
  * A machine that we can run programs on: over ssh, or this one. All that is above this layer speaks to machines
  * through it, so that a further transport (the system's `ssh`) is one more implementation.
  */
-import type { Readable, Writable } from 'node:stream';
+import type { Duplex, Readable, Writable } from 'node:stream';
 import type { MachineName } from '../domain/machine.ts';
 
 /** How a remote program ended. `unknown`: the connection went first; that is neither success nor failure. */
@@ -40,6 +40,11 @@ export interface RemoteHost extends AsyncDisposable {
    * @throws RemoteError when the connection is gone or the machine refuses.
    */
   open(commandLine: string, options?: OpenOptions): Promise<Channel>;
+  /**
+   * Connects to a Unix socket there. The stream ends with the connection. Absent where there is no such way.
+   * @throws RemoteError when the connection is gone or the machine refuses, for whichever reason: sshd does not tell it
+   */
+  openSocket?(path: string): Promise<Duplex>;
   /** Settles with the reason when the connection is gone, also after `close()`. Never rejects. */
   readonly closed: Promise<string>;
   /** Bytes sent and received on the wire so far; 0 where there is none. */

@@ -1,4 +1,5 @@
 /** What happens on an ssh connection once the login is done: programs, their number, silence, and the end. */
+import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { RemoteError } from '../domain/errors.ts';
 import type { MachineName } from '../domain/machine.ts';
@@ -29,6 +30,8 @@ export class SshConnection implements RemoteHost {
   readonly #machine: Hop;
   readonly #options: SshConnectionOptions;
   readonly #channels = new Set<SshChannel>();
+  /** Streams to sockets there. sshd does not count them among its sessions. */
+  readonly #sockets = new Set<Duplex>();
   /** Calls that wait for a free channel. */
   readonly #waiting: (() => void)[] = [];
   /** Calls that wait for the machine's answer. */
@@ -88,6 +91,32 @@ export class SshConnection implements RemoteHost {
       this.#giveSlot();
       throw error;
     }
+  }
+
+  openSocket(path: string): Promise<Duplex> {
+    return new Promise((resolve, reject) => {
+      const fail = (error: Error) => {
+        this.#opening.delete(fail);
+        const reason =
+          this.#gone ?? `the machine refuses to connect to its socket ${path} (${error.message})`;
+        reject(this.#error(reason, error));
+      };
+      if (this.#gone !== undefined) return fail(new Error(this.#gone));
+      this.#opening.add(fail);
+      try {
+        this.#machine.client.openssh_forwardOutStreamLocal(path, (error, stream) => {
+          if (error) return fail(error);
+          this.#opening.delete(fail);
+          stream.on('error', () => undefined); // who uses it hears of the end
+          this.#sockets.add(stream);
+          stream.once('close', () => this.#sockets.delete(stream));
+          if (this.#gone !== undefined) stream.destroy();
+          resolve(stream);
+        });
+      } catch (error) {
+        fail(error as Error); // ssh2 throws when the stream closed before anybody listened
+      }
+    });
   }
 
   async close(): Promise<void> {
@@ -155,6 +184,7 @@ export class SshConnection implements RemoteHost {
     this.#gone = reason;
     this.#stopWatching();
     for (const channel of this.#channels) channel.lose(reason);
+    for (const socket of this.#sockets) socket.destroy();
     for (const wake of this.#waiting.splice(0)) wake();
     for (const fail of this.#opening) fail(new Error(reason));
     this.#settleClosed(reason);

@@ -10,7 +10,6 @@ import {
   constants,
   existsSync,
   fsyncSync,
-  linkSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -24,6 +23,7 @@ import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { UsageError } from '../domain/errors.ts';
 import type { JobId } from '../domain/job.ts';
+import { isHolderGone, type LockHolder, readLockHolder, takeProcessLock } from '../util/process-lock.ts';
 import { type JobHistory, Journal, readJournal } from './journal.ts';
 
 /** A batch that this process has for itself. */
@@ -133,9 +133,9 @@ export function lookUpBatch(resultsFolder: string, key: string): KnownBatch | un
   const folder = join(resultsFolder, FOLDER);
   const id = readId(join(folder, `${key}.id`));
   if (id === undefined) return undefined;
-  const holder = readHolder(join(folder, `${key}.lock`));
+  const holder = readLockHolder(join(folder, `${key}.lock`));
   const journal = readJournal(join(folder, `${key}.journal`));
-  if (holder === undefined || isGone(holder, hostname())) return { id, journal };
+  if (holder === undefined || isHolderGone(holder)) return { id, journal };
   return { id, journal, controller: { host: holder.host, pid: holder.pid } };
 }
 
@@ -191,89 +191,18 @@ function readId(path: string): string | undefined {
   }
 }
 
-interface Holder {
-  readonly host: string;
-  readonly pid: number;
-  /** When the process started, as its system counts; tells a recycled process id apart. */
-  readonly processStart: string;
-}
-
-const TRIES = 5;
-
 /** Takes the lock. Returns whether it was that of a controller that had died. */
 function takeLock(lock: string): boolean {
-  const me: Holder = { host: hostname(), pid: process.pid, processStart: startOf(process.pid) ?? '' };
-  // Written first and then linked into place, so that nobody ever reads half a lock.
-  const mine = `${lock}.${process.pid}-${randomBytes(4).toString('hex')}`;
   try {
-    writeFileSync(mine, `${JSON.stringify(me)}\n`);
-    for (let tries = 0; tries < TRIES; tries++) {
-      try {
-        linkSync(mine, lock);
-        return tries > 0;
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-      }
-      const holder = readHolder(lock);
-      if (holder !== undefined && !isGone(holder, me.host)) throw heldError(holder, lock, me.host);
-      setAside(lock, `${mine}.old`, me.host);
-    }
-    throw new UsageError(`another controller takes ${lock} again and again: try later`);
+    const attempt = takeProcessLock(lock);
+    if (!attempt.isTaken) throw heldError(attempt.holder, lock, hostname());
+    return attempt.isTakenOver;
   } catch (error) {
     throw asUsageError(error, dirname(dirname(lock)));
-  } finally {
-    rmSync(mine, { force: true });
   }
 }
 
-/** Takes a dead lock away. Should another have taken the place between our look and this, it gets it back. */
-function setAside(lock: string, aside: string, here: string): void {
-  try {
-    renameSync(lock, aside);
-    const holder = readHolder(aside);
-    if (holder !== undefined && !isGone(holder, here)) linkSync(aside, lock);
-  } catch {
-    // gone already, or taken by a third: the next try finds out
-  } finally {
-    rmSync(aside, { force: true });
-  }
-}
-
-function readHolder(lock: string): Holder | undefined {
-  try {
-    const { host, pid, processStart } = JSON.parse(readFileSync(lock, 'utf8')) as Partial<
-      Record<keyof Holder, unknown>
-    >;
-    if (typeof host !== 'string' || typeof processStart !== 'string') return undefined;
-    return Number.isSafeInteger(pid) ? { host, pid: Number(pid), processStart } : undefined;
-  } catch {
-    return undefined; // given back meanwhile, or nothing of ours
-  }
-}
-
-/** Whether the holder is surely no more: only for this host can that be said. */
-function isGone({ host, pid, processStart }: Holder, here: string): boolean {
-  if (host !== here) return false;
-  try {
-    process.kill(pid, 0);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return true;
-  }
-  const start = startOf(pid);
-  return start !== undefined && processStart !== '' && start !== processStart;
-}
-
-/** When a process started, in the kernel's ticks since its boot; undefined where there is no /proc. */
-function startOf(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
-  } catch {
-    return undefined;
-  }
-}
-
-function heldError({ host, pid }: Holder, lock: string, here: string): UsageError {
+function heldError({ host, pid }: LockHolder, lock: string, here: string): UsageError {
   const way = host === here ? 'wait for it or end it' : `if it is no more, remove ${lock}`;
   return new UsageError(`this batch is being run by process ${pid} on ${host}: ${way}`);
 }

@@ -1,0 +1,56 @@
+/** Which jobs wait for which: only of jobs that are `holding`. A job depends on lower ids alone, so there are no cycles. */
+import type { QueueJobId } from '../domain/queue.ts';
+
+/** Who waits for whom. */
+export class QueueDependencies {
+  /** By the one that waits, those whose good end it still needs. */
+  readonly #unmet = new Map<QueueJobId, Set<QueueJobId>>();
+  /** By the one that is waited for, met or not, those that wait. */
+  readonly #children = new Map<QueueJobId, Set<QueueJobId>>();
+
+  /** `child` waits for `unmet`, which are some of `all` that it depends on. */
+  wait(child: QueueJobId, all: readonly QueueJobId[], unmet: readonly QueueJobId[]): void {
+    this.#unmet.set(child, new Set(unmet));
+    for (const parent of all) {
+      const children = this.#children.get(parent);
+      if (children === undefined) this.#children.set(parent, new Set([child]));
+      else children.add(child);
+    }
+  }
+
+  /** `child` waits no more. */
+  drop(child: QueueJobId, all: readonly QueueJobId[]): void {
+    this.#unmet.delete(child);
+    for (const parent of all) {
+      const children = this.#children.get(parent);
+      children?.delete(child);
+      if (children?.size === 0) this.#children.delete(parent);
+    }
+  }
+
+  /** Those that wait for this one, or would if it had to run again; ascending. */
+  childrenOf(parent: QueueJobId): QueueJobId[] {
+    return [...(this.#children.get(parent) ?? [])].sort((a, b) => a - b);
+  }
+
+  hasChildren(parent: QueueJobId): boolean {
+    return this.#children.has(parent);
+  }
+
+  /** `parent` ended as `child` needs it. True when `child` waits for nothing more. */
+  meet(child: QueueJobId, parent: QueueJobId): boolean {
+    const unmet = this.#unmet.get(child);
+    unmet?.delete(parent);
+    return unmet === undefined || unmet.size === 0;
+  }
+
+  /** `parent` runs again: those that wait have to wait for it anew. */
+  reopen(parent: QueueJobId): void {
+    for (const child of this.#children.get(parent) ?? []) this.#unmet.get(child)?.add(parent);
+  }
+
+  /** What `child` still waits for; ascending. */
+  unmetOf(child: QueueJobId): QueueJobId[] {
+    return [...(this.#unmet.get(child) ?? [])].sort((a, b) => a - b);
+  }
+}

@@ -1,0 +1,184 @@
+/**
+ * The jobs of a queue that have not ended, in memory, and the moves between states:
+ *
+ *   add -> holding -> user-hold <-> queued -> running -> success | fail | error
+ *                                     ^----------'        (lost, tried again, put back)
+ *   any that waits -> killed;  holding -> abort;  running -> killed
+ *   an end -> holding | user-hold | queued                 (run again)
+ *
+ * `holding` goes first: a job that waits for others is `user-hold` only once those have ended. What a change entails for
+ * other jobs happens with it, so that it reaches the disk in one transaction.
+ */
+import type { QueueJob, QueueJobId, QueueState } from '../domain/queue.ts';
+import { QueueDependencies } from './queue-dependencies.ts';
+import { isFinal, type KeptJob, recordOf, refreshKind } from './queue-kept.ts';
+import { QueueLine } from './queue-line.ts';
+
+/** What the memory asks and tells. */
+export interface QueueMemoryOptions {
+  /** Epoch milliseconds. */
+  readonly now: () => number;
+  /** The state of a job that has ended; undefined for one that is not known. */
+  readonly endedState: (id: QueueJobId) => QueueState | undefined;
+  /** A job has another state, or the same one anew. Told for every move. */
+  readonly onMove: (kept: KeptJob, from: QueueState) => void;
+}
+
+/** Jobs that wait or run. */
+export class QueueMemory {
+  readonly line: QueueLine<KeptJob>;
+  readonly #options: QueueMemoryOptions;
+  readonly #jobs = new Map<QueueJobId, KeptJob>();
+  readonly #running = new Set<KeptJob>();
+  readonly #dependencies = new QueueDependencies();
+
+  constructor(options: QueueMemoryOptions) {
+    this.#options = options;
+    this.line = new QueueLine(options.now);
+  }
+
+  get(id: QueueJobId): KeptJob | undefined {
+    return this.#jobs.get(id);
+  }
+
+  running(): Iterable<KeptJob> {
+    return this.#running;
+  }
+
+  /** Jobs in these states, by id, from an id on. */
+  list(states: readonly QueueState[], from: QueueJobId, limit: number): QueueJob[] {
+    const found = [...this.#jobs.values()].filter(({ id, state }) => id >= from && states.includes(state));
+    // Records are made of those alone that are wanted: there may be hundreds of thousands.
+    const inOrder = found.sort((a, b) => a.id - b.id).slice(0, limit);
+    return inOrder.map(recordOf);
+  }
+
+  /** Whether a job that has not begun waits for this one. */
+  isNeeded(id: QueueJobId): boolean {
+    return this.#dependencies.hasChildren(id);
+  }
+
+  /** What a job that is `holding` still waits for. */
+  waitsFor(id: QueueJobId): QueueJobId[] {
+    return this.#dependencies.unmetOf(id);
+  }
+
+  /** Takes in a job as the disk has it. Jobs come by id, so that what they depend on is there already. */
+  load(kept: KeptJob): void {
+    this.#jobs.set(kept.id, kept);
+    refreshKind(kept);
+    if (kept.state === 'queued') this.line.add(kept);
+    if (kept.state === 'running') {
+      this.#running.add(kept);
+      this.line.noteRunning(kept);
+    }
+    if (kept.state === 'holding') this.place(kept);
+  }
+
+  /**
+   * Takes in a job that is new or runs again, and that is nowhere yet: it waits for its parents, its release or a
+   * machine, or aborts. `load` has it look at its parents again.
+   */
+  place(kept: KeptJob): void {
+    const from = kept.state;
+    this.#jobs.set(kept.id, kept);
+    const unmet: QueueJobId[] = [];
+    for (const parent of new Set(kept.spec.dependsOn)) {
+      const state = this.#jobs.get(parent)?.state ?? this.#options.endedState(parent);
+      if (state === undefined || state === 'success') continue;
+      if (!isFinal(state)) unmet.push(parent);
+      else if (!kept.spec.dependsOnAny) {
+        this.#enter(kept, from, 'abort', parentReason(parent, state));
+        return;
+      }
+    }
+    if (unmet.length > 0) {
+      this.#dependencies.wait(kept.id, kept.spec.dependsOn, unmet);
+      // From the disk it comes as it was.
+      if (from !== 'holding') this.#enter(kept, from, 'holding');
+      return;
+    }
+    this.#enter(kept, from, kept.isHeld ? 'user-hold' : 'queued');
+  }
+
+  /** Runs again what had ended: those that still wait for it wait on. */
+  reopen(kept: KeptJob): void {
+    this.#dependencies.reopen(kept.id);
+    this.place(kept);
+  }
+
+  /** Gives a job another state, with all that follows from it for others. */
+  move(kept: KeptJob, state: QueueState, reason?: string): void {
+    const from = kept.state;
+    if (from === 'queued') this.line.delete(kept);
+    if (from === 'holding') this.#dependencies.drop(kept.id, kept.spec.dependsOn);
+    if (from === 'running') {
+      this.#running.delete(kept);
+      this.line.noteStopped(kept);
+    }
+    this.#enter(kept, from, state, reason);
+  }
+
+  /** Changes what its place in line hangs on. */
+  change(kept: KeptJob, change: () => void): void {
+    const isInLine = kept.state === 'queued';
+    if (isInLine) this.line.delete(kept);
+    change();
+    if (isInLine) this.line.add(kept);
+  }
+
+  #enter(kept: KeptJob, from: QueueState, state: QueueState, reason?: string): void {
+    kept.state = state;
+    kept.reason = reason;
+    if (state === 'queued') {
+      refreshKind(kept);
+      this.line.add(kept);
+    }
+    if (state === 'running') {
+      this.#running.add(kept);
+      this.line.noteRunning(kept);
+    } else {
+      kept.wanted = undefined;
+    }
+    if (isFinal(state)) {
+      kept.endedAt = this.#options.now();
+      this.#jobs.delete(kept.id);
+    }
+    this.#options.onMove(kept, from);
+    if (isFinal(state)) this.#tellChildren(kept.id, state);
+  }
+
+  /** Not by recursion: chains of jobs may be longer than the stack is deep. */
+  #tellChildren(id: QueueJobId, state: QueueState): void {
+    if (this.#isTelling) {
+      this.#ended.push([id, state]);
+      return;
+    }
+    this.#isTelling = true;
+    this.#ended.push([id, state]);
+    for (let next = this.#ended.shift(); next !== undefined; next = this.#ended.shift()) {
+      const [parent, end] = next;
+      for (const child of this.#dependencies.childrenOf(parent)) this.#tellChild(child, parent, end);
+    }
+    this.#isTelling = false;
+  }
+  readonly #ended: [QueueJobId, QueueState][] = [];
+  #isTelling = false;
+
+  #tellChild(id: QueueJobId, parent: QueueJobId, end: QueueState): void {
+    const child = this.#jobs.get(id);
+    if (child === undefined) return;
+    if (end !== 'success' && !child.spec.dependsOnAny) this.move(child, 'abort', parentReason(parent, end));
+    else if (this.#dependencies.meet(id, parent)) this.move(child, child.isHeld ? 'user-hold' : 'queued');
+  }
+}
+
+function parentReason(parent: QueueJobId, state: QueueState): string {
+  const words: Partial<Record<QueueState, string>> = {
+    fail: 'failed',
+    killed: 'was killed',
+    abort: 'was aborted',
+    error: 'could not be started',
+  };
+  return `job ${parent}, which it depends on, ${words[state] ?? `ended as ${state}`}`;
+}

@@ -1,0 +1,150 @@
+/** The whole state of a queue as JSON that people can edit, and the checks when it comes back. */
+import { UsageError } from '../domain/errors.ts';
+import { FINAL_STATES, type QueueJob, type QueueJobId } from '../domain/queue.ts';
+import * as check from './queue-check.ts';
+import { type KeptJob, keptOf, type QueueJobExtras } from './queue-kept.ts';
+
+export const STATE_FORMAT = 'job_queue state';
+export const STATE_VERSION = 1;
+
+/** An exported state. */
+export interface QueueStateFile {
+  readonly format: typeof STATE_FORMAT;
+  readonly version: typeof STATE_VERSION;
+  /** The id of the next job. */
+  readonly nextId: QueueJobId;
+  readonly jobs: readonly (QueueJob & QueueJobExtras)[];
+}
+
+const anything: check.Check = () => {};
+const atLeastOne = check.wholeFrom(1);
+const atLeastZero = check.wholeFrom(0);
+const texts = check.listOf(check.text);
+
+const request = check.fields({
+  memoryMiB: check.numberWithin(0),
+  cpuCores: check.numberWithin(0),
+  gpus: atLeastZero,
+  gpuMemoryMiB: check.numberWithin(0),
+  gpuUtilization: check.numberWithin(0, 1),
+  reserveGpu: check.truth,
+  reserveMachine: check.truth,
+});
+
+/** Whether a value is a whole `QueueJobSpec`. */
+export const checkSpec: check.Check = check.fields(
+  {
+    name: check.filledText,
+    command: check.text,
+    request,
+    env: check.mapOf(check.text),
+    cwd: check.absolutePath,
+    results: check.absolutePath,
+    copyForwards: check.wordOrList('working-directory', check.text),
+    shareForwards: texts,
+    copyBackwards: check.wordOrList('changed', check.text),
+    treeParts: texts,
+    retries: atLeastZero,
+    oomGrow: check.numberWithin(1),
+    priority: check.wholeNumber,
+    dependsOn: check.listOf(atLeastOne),
+    dependsOnAny: check.truth,
+    waitForMachine: check.truth,
+  },
+  {
+    runHere: check.fields({ script: check.filledText, args: texts }),
+    machine: check.filledText,
+    stdout: check.absolutePath,
+    stderr: check.absolutePath,
+    timeoutMs: check.numberWithin(0),
+    killAfterMs: check.numberWithin(0),
+    maxOutputBytes: atLeastZero,
+    beginAt: atLeastZero,
+    array: check.fields({ first: atLeastOne, index: check.wholeNumber }, { atOnce: atLeastOne }),
+  },
+);
+
+const reason = check.text;
+const exitCode = check.wholeNumber;
+const type = anything; // looked at by byType
+const outcome = check.byType({
+  exited: check.fields({ type, exitCode }, { machineFault: check.text }),
+  'timed-out': check.fields({ type, timeoutMs: check.numberWithin(0) }),
+  'out-of-memory': check.fields({ type, reason, memory: check.oneOf('main', 'gpu'), exitCode }),
+  lost: check.fields({ type, reason }, { neverStarted: check.truth }),
+  'transfer-failed': check.fields({ type, reason }, { exitCode, machineFault: check.text }),
+  cancelled: check.fields({ type, reason }),
+  'never-fits': check.fields({ type, reason }),
+});
+
+const job = check.fields(
+  {
+    id: atLeastOne,
+    spec: checkSpec,
+    state: check.oneOf('queued', 'holding', 'user-hold', 'running', ...FINAL_STATES),
+    isHeld: check.truth,
+    submittedAt: atLeastZero,
+    attempt: atLeastZero,
+    losses: atLeastZero,
+    failures: atLeastZero,
+  },
+  {
+    startedAt: atLeastZero,
+    endedAt: atLeastZero,
+    machine: check.filledText,
+    outcome,
+    reason,
+    machineKey: check.text,
+    wanted: check.oneOf('killed', 'queued'),
+    avoid: check.listOf(check.filledText),
+    grown: check.fields({}, { memoryMiB: check.numberWithin(0), gpuMemoryMiB: check.numberWithin(0) }),
+  },
+);
+
+const file = check.fields({
+  format: check.oneOf(STATE_FORMAT),
+  version: anything,
+  nextId: atLeastOne,
+  jobs: check.listOf(job),
+});
+
+/** Reads an exported state. @throws UsageError that names the path of the first mistake. */
+export function readStateFile(json: unknown): { jobs: KeptJob[]; nextId: QueueJobId } {
+  const version = (json as { version?: unknown } | null)?.version;
+  if (typeof version === 'number' && version > STATE_VERSION)
+    throw new UsageError(
+      `version: ${version} is of a newer version of this program; ${STATE_VERSION} is known here`,
+    );
+  file(json, '');
+  const state = json as QueueStateFile; // as was checked
+  if (version !== STATE_VERSION) check.mistake('version', String(STATE_VERSION), version);
+  const byId = new Map<QueueJobId, number>();
+  state.jobs.forEach(({ id }, index) => {
+    const other = byId.get(id);
+    if (other !== undefined)
+      throw new UsageError(`jobs[${index}].id: jobs[${other}] has the id ${id} as well`);
+    if (id >= state.nextId) check.mistake(`jobs[${index}].id`, `less than nextId (${state.nextId})`, id);
+    byId.set(id, index);
+  });
+  for (const [index, one] of state.jobs.entries()) checkTogether(one, `jobs[${index}]`, byId);
+  return { jobs: state.jobs.map(keptOf), nextId: state.nextId };
+}
+
+/** What has to be true of several fields, and of several jobs. */
+function checkTogether(one: QueueJob, path: string, ids: ReadonlyMap<QueueJobId, number>): void {
+  const { id, state, spec, isHeld, attempt, endedAt } = one;
+  spec.dependsOn.forEach((parent, index) => {
+    const at = `${path}.spec.dependsOn[${index}]`;
+    if (parent >= id) check.mistake(at, `an id below its own (${id})`, parent);
+    if (state === 'holding' && !ids.has(parent)) check.mistake(at, 'the id of a job of this state', parent);
+  });
+  if (spec.array !== undefined && spec.array.first > id)
+    check.mistake(`${path}.spec.array.first`, `its own id (${id}) or one below`, spec.array.first);
+  if (state === 'queued' && isHeld) check.mistake(`${path}.isHeld`, 'false with the state queued', isHeld);
+  if (state === 'user-hold' && !isHeld)
+    check.mistake(`${path}.isHeld`, 'true with the state user-hold', isHeld);
+  if (state === 'running' && attempt === 0)
+    check.mistake(`${path}.attempt`, 'at least 1 with the state running', attempt);
+  if (FINAL_STATES.includes(state) && endedAt === undefined)
+    check.mistake(`${path}.endedAt`, `the time of its end with the state ${state}`, endedAt);
+}

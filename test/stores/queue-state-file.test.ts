@@ -1,0 +1,99 @@
+/** The exported state: it comes back the same, and each mistake is told with its place. */
+import { expect, test } from 'vitest';
+import { jobId } from '../../src/lib/domain/job.ts';
+import { QueueStore } from '../../src/lib/stores/queue-store.ts';
+import { smallSpec, temporaryFolder } from './queue-jobs.ts';
+
+async function exported() {
+  using folder = temporaryFolder();
+  const store = await QueueStore.open(folder.path);
+  await store.add([
+    smallSpec('a', { timeoutMs: 5000, env: { A: 'b' } }),
+    smallSpec('b', { dependsOn: [1], copyBackwards: ['out'] }),
+    smallSpec('c', {
+      runHere: { script: '/bin/true', args: ['x'] },
+      array: { first: 3, index: 1, atOnce: 2 },
+    }),
+  ]);
+  await store.kill([3], 'no');
+  const attempt = await store.claim(jobId('1'));
+  if (attempt !== undefined) await store.finish(attempt, { type: 'lost', reason: 'booted' });
+  const state = JSON.parse(JSON.stringify(store.exportState())) as Record<string, unknown>;
+  store.close();
+  return state;
+}
+
+test('an exported state comes back the same, in another queue too, and nothing stays of what was there', async () => {
+  const state = await exported();
+  using folder = temporaryFolder();
+  const store = await QueueStore.open(folder.path);
+  await store.add(Array.from({ length: 9 }, (_, n) => smallSpec(`old${n}`)));
+  let told = 0;
+  store.onPending(() => told++);
+  expect(await store.importState(state)).toBe(3);
+  expect(told).toBe(1);
+  expect([...store.pending()].map(({ id }) => id)).toEqual(['1']);
+  expect(store.exportState()).toEqual({ ...state, nextId: 10 });
+  expect(store.counts()).toMatchObject({ queued: 1, holding: 1, killed: 1 });
+  expect(await store.add([smallSpec('next')])).toEqual([10]);
+  await store.claim(jobId('1'));
+  await expect(store.importState(state)).rejects.toThrow('nothing can be imported while jobs run: 1 do');
+  store.close();
+});
+
+test.each([
+  [
+    'jobs.0.spec.request.memoryMiB',
+    'a lot',
+    'jobs[0].spec.request.memoryMiB: expected a number of at least 0, found "a lot"',
+  ],
+  ['jobs.1.spec.prioritty', 3, 'jobs[1].spec.prioritty: there is no such field'],
+  ['jobs.1.spec.name', undefined, 'jobs[1].spec.name: is missing'],
+  ['jobs.0.state', 'waiting', 'jobs[0].state: expected one of queued, holding'],
+  ['jobs.1.spec.dependsOn', [7], 'jobs[1].spec.dependsOn[0]: expected an id below its own (2), found 7'],
+  ['jobs.1.id', 1, 'jobs[1].id: jobs[0] has the id 1 as well'],
+  ['jobs.0.id', 2.5, 'jobs[0].id: expected a whole number of at least 1, found 2.5'],
+  ['jobs.0.outcome.type', 'gone', 'jobs[0].outcome.type: expected one of exited'],
+  ['jobs.0.isHeld', true, 'jobs[0].isHeld: expected false with the state queued, found true'],
+  [
+    'jobs.2.spec.array.atOnce',
+    0,
+    'jobs[2].spec.array.atOnce: expected a whole number of at least 1, found 0',
+  ],
+  ['jobs.2.spec.cwd', 'here', 'jobs[2].spec.cwd: expected an absolute path, found "here"'],
+  [
+    'jobs.0.spec.copyForwards',
+    'all',
+    'jobs[0].spec.copyForwards: expected a list, or "working-directory", found "all"',
+  ],
+  [
+    'jobs.2.endedAt',
+    undefined,
+    'jobs[2].endedAt: expected the time of its end with the state killed, found nothing',
+  ],
+  ['jobs', {}, 'jobs: expected a list, found {}'],
+  ['nextId', 2, 'jobs[1].id: expected less than nextId (2), found 2'],
+  ['version', 2, 'version: 2 is of a newer version of this program'],
+  ['format', 'x', 'format: expected one of job_queue state, found "x"'],
+])('a mistake at %s is told, and nothing changes', async (path, value, message) => {
+  const state = await exported();
+  const keys = path.split('.');
+  const last = keys.pop() ?? '';
+  let at = state;
+  for (const key of keys) at = at[key] as Record<string, unknown>;
+  if (value === undefined) delete at[last];
+  else at[last] = value;
+  using folder = temporaryFolder();
+  const store = await QueueStore.open(folder.path);
+  await store.add([smallSpec('here')]);
+  await expect(store.importState(state)).rejects.toThrow(message);
+  expect(store.list().map(({ spec }) => spec.name)).toEqual(['here']);
+  store.close();
+});
+
+test.each([[null], [[]], ['text'], [3]])('%j is no state', async (json) => {
+  using folder = temporaryFolder();
+  const store = await QueueStore.open(folder.path);
+  await expect(store.importState(json)).rejects.toThrow('the state: expected an object');
+  store.close();
+});
