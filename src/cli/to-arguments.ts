@@ -1,12 +1,9 @@
 /** The command line of execute_to: what it means. */
 import { UsageError } from '../lib/domain/errors.ts';
+import { DEFAULT_CONNECT_TIMEOUT_MS, DEFAULT_FANOUT, MOST_TIMER_MS } from '../lib/fanout/execute-to.ts';
 import { checkJobName } from '../lib/runner/job-name.ts';
 import { parseDurationMs } from '../lib/util/duration.ts';
 import { behindCommand, type Flag, type Given, LISTS, quoted, readFlags } from './to-flags.ts';
-
-/** How many machines at once, unless told. */
-export const DEFAULT_FANOUT = 64;
-export const DEFAULT_CONNECT_TIMEOUT_MS = 10_000;
 
 export const HELP = `execute_to [options] HOSTS 'command'
 execute_to [options] --machines F... -- [HOSTS] 'command'
@@ -111,8 +108,6 @@ export interface ToArguments extends ToHosts {
   readonly sshConfig?: string;
 }
 
-/** The longest time that a timer can wait, about 24 days. */
-const MOST_TIMER_MS = 2 ** 31 - 1;
 const MOST_MACHINES = 9999;
 
 /**

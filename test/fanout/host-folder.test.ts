@@ -265,6 +265,7 @@ test('leftovers of killed controllers go after a week, and a folder in use never
   const { remoteDir, base } = fresh('gnu');
   const options: HostFolderOptions = { id, tree: nothing, remoteDir, renewMs: 50 };
   const used = await HostFolder.open(host, options);
+  used.close(); // as it is while the command runs
   const then = Date.now() / 1000 - 9 * 86_400;
   await hosts
     .get('gnu')

@@ -77,7 +77,9 @@ export class CommandChannel {
     // Input goes there as fast as the command takes it. What it has not read at its end is nobody's.
     input.on('error', onInputError);
     stdin.on('close', () => input.destroy());
-    input.pipe(stdin);
+    if (stdin.destroyed)
+      input.destroy(); // it has ended already
+    else input.pipe(stdin);
   }
 
   /** How it ended, after all of its output. Never rejects. */

@@ -43,8 +43,9 @@ export interface ExecuteToOptions extends ConnectOptions {
   readonly now?: () => number;
 }
 
-const DEFAULT_FANOUT = 64;
-const DEFAULT_CONNECT_TIMEOUT_MS = 10_000;
+/** How many machines at once, unless told. */
+export const DEFAULT_FANOUT = 64;
+export const DEFAULT_CONNECT_TIMEOUT_MS = 10_000;
 const DEFAULT_KEEP_BYTES = 1024 * 1024;
 const DEFAULT_KILL_GRACE_MS = 2_000;
 
@@ -209,7 +210,8 @@ function checkCommand(command: string): void {
   }
 }
 
-const MOST_TIMER_MS = 2 ** 31 - 1;
+/** The longest time that a timer can wait, about 24 days. */
+export const MOST_TIMER_MS = 2 ** 31 - 1;
 
 function checkOptions(options: ExecuteToOptions): void {
   const { fanout, batches, connectTimeoutMs, timeoutMs, killGraceMs, keepBytes } = options;

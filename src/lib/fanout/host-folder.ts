@@ -10,7 +10,7 @@
 import { randomBytes } from 'node:crypto';
 import { RemoteError } from '../domain/errors.ts';
 import { type FetchResult, fetchFiles } from '../files/fetch.ts';
-import { type PartStore, pruneStores, sendParts } from '../files/send.ts';
+import { CACHE_LIMIT_BYTES, type PartStore, pruneStores, sendParts } from '../files/send.ts';
 import type { SourceTree } from '../files/source-part.ts';
 import type { RemoteHost } from '../remote/remote-host.ts';
 import { RequestShell } from '../remote/remote-shell.ts';
@@ -38,7 +38,6 @@ export interface HostFolderOptions {
   readonly renewMs?: number;
 }
 
-const CACHE_LIMIT_MIB = 20 * 1024;
 const RENEW_MS = 12 * 3_600_000;
 /** How often a part is brought again that was removed there between its arrival and its use. */
 const MOST_TRIES = 3;
@@ -78,7 +77,7 @@ export class HostFolder {
         sendFailure(host, `no folder within ${timeoutMs / 1000} s (does its disk or its login hang?)`),
       );
       const folder = new HostFolder(host, await opening, place, options);
-      if (tree.parts.length > 0) await folder.#fill(tree, options.cacheLimitMiB ?? CACHE_LIMIT_MIB);
+      if (tree.parts.length > 0) await folder.#fill(tree, options.cacheLimitMiB);
       return folder;
     } catch (error) {
       void opening.then(
@@ -132,9 +131,8 @@ export class HostFolder {
     await withTimeLimit(removing, REMOVE_WITHIN_MS, tooLong).catch(() => {}); // the connection is gone, or the disk hangs
   }
 
-  /** Gives the shell up. `fetch` and `remove` open another one when they are called later. */
+  /** Gives the shell up. What is asked later opens another one. */
   close(): void {
-    clearInterval(this.#renewal);
     const shell = this.#shell;
     this.#shell = undefined;
     void shell?.then(
@@ -143,7 +141,7 @@ export class HostFolder {
     );
   }
 
-  async #fill(tree: SourceTree, cacheLimitMiB: number): Promise<void> {
+  async #fill(tree: SourceTree, cacheLimitMiB: number | undefined): Promise<void> {
     const { base, suffix } = this.#place;
     const leases = `${base}/leases`;
     const store: PartStore = { kind: 'trees', folder: `${base}/trees`, leases, leaseSuffix: suffix };
@@ -163,7 +161,8 @@ export class HostFolder {
         if (said !== 'lacking' || tries === MOST_TRIES)
           throw sendFailure(this.#host, oneLine(said) || 'the copy there failed');
       }
-      if (isNew) await pruneStores(shell, base, leases, cacheLimitMiB * 1024 * 1024);
+      const limitBytes = cacheLimitMiB === undefined ? CACHE_LIMIT_BYTES : cacheLimitMiB * 1024 * 1024;
+      if (isNew) await pruneStores(shell, base, leases, limitBytes);
     } catch (error) {
       await this.remove();
       this.close();
@@ -194,8 +193,14 @@ export class HostFolder {
   }
 
   async #renew(): Promise<void> {
-    const shell = await this.#shell?.catch(() => undefined);
-    await shell?.run(`touch -c ${shellQuote(this.#place.folder)} 2>/dev/null`).catch(() => {});
+    const isOpen = this.#shell !== undefined;
+    try {
+      const shell = await this.#openShell();
+      await shell.run(`touch -c ${shellQuote(this.#place.folder)} 2>/dev/null`);
+    } catch {
+      // there is no room for a shell beside the command, or the connection is gone
+    }
+    if (!isOpen) this.close();
   }
 }
 

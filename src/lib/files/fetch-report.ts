@@ -61,9 +61,11 @@ export function warningsOf(
   paths: readonly string[] | 'changed',
   { missing, leftOut, sum }: FetchReport,
 ): string[] {
-  const warnings = missing.map(
-    (number) => `--copy-backwards: ${visibleText(paths[number] ?? '?')} does not exist in the job's folder`,
-  );
+  const warnings = missing.map((number) => {
+    const path = paths[number] ?? '?';
+    const where = path.startsWith('/') ? 'on the machine' : "in the job's folder";
+    return `--copy-backwards: ${visibleText(path)} does not exist ${where}`;
+  });
   for (const name of leftOut.slice(0, 10))
     warnings.push(
       `--copy-backwards: ${visibleText(name.replace(/^\.\//, ''))} is a socket, a FIFO or a device and stays`,

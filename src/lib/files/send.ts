@@ -45,6 +45,9 @@ export interface SendOptions {
   readonly onLacking?: (part: SourcePart, lacking: readonly SourceEntry[]) => void;
 }
 
+/** What source parts may take up on a machine that says nothing about it, before unused ones are removed. */
+export const CACHE_LIMIT_BYTES = 20 * 1024 ** 3;
+
 /** What tree-store.sh says when a part does not have the entries that it should have. */
 const WRONGLY = 'put together wrongly';
 

@@ -7,6 +7,7 @@ import type { Attempt, Job, JobOutcome } from '../domain/job.ts';
 import type { MachineName } from '../domain/machine.ts';
 import type { FoundAttempt } from '../domain/ports.ts';
 import type { Allocation } from '../domain/resources.ts';
+import { CACHE_LIMIT_BYTES } from '../files/send.ts';
 import type { SourceTree } from '../files/source-part.ts';
 import type { EventStream } from '../util/event-stream.ts';
 import type { FolderSync } from '../util/folder-sync.ts';
@@ -70,8 +71,6 @@ export interface RunnerOptions {
 }
 
 const NO_TREE: SourceTree = { id: '', parts: [], shared: [], files: 0, bytes: 0, isSmall: false };
-
-const CACHE_LIMIT_BYTES = 20 * 1024 ** 3;
 
 /** How much a GPU's free memory may stay below what it was, for drivers that keep a little: MiB. */
 const GPU_MEMORY_TOLERANCE_MIB = 64;
