@@ -1,6 +1,7 @@
 /** The flags about jobs that take too long, fail or are lost: what they take, and what they mean in the library's words. */
-import type { HaltRule, JobTimeout, RetryReason, SurvivalOptions } from '../lib/batch/survival-options.ts';
+import type { HaltRule, JobTimeout, SurvivalOptions } from '../lib/batch/survival-options.ts';
 import { UsageError } from '../lib/domain/errors.ts';
+import type { RetryReason } from '../lib/domain/retry-reason.ts';
 import { parseDurationMs } from '../lib/util/duration.ts';
 import { parseSizeMiB } from '../lib/util/size.ts';
 

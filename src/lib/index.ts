@@ -70,7 +70,8 @@ export {
   type OrphanOptions,
 } from './batch/orphans.ts';
 export { type RemoteRunOptions, runRemote } from './batch/remote-run.ts';
-export type { HaltRule, JobTimeout, RetryReason, SurvivalOptions } from './batch/survival-options.ts';
+export type { HaltRule, JobTimeout, SurvivalOptions } from './batch/survival-options.ts';
+export type { RetryReason } from './domain/retry-reason.ts';
 export type { SkippedJob } from './stores/result-folder.ts';
 
 // One command on many machines.

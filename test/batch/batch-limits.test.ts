@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { isWorthRetry, MedianTimeout, watchHalt } from '../../src/lib/batch/batch-limits.ts';
+import { MedianTimeout, watchHalt } from '../../src/lib/batch/batch-limits.ts';
+import { isWorthRetry } from '../../src/lib/domain/retry-reason.ts';
 import type { HaltRule } from '../../src/lib/batch/survival-options.ts';
 import type { JobEnded, JobStarted } from '../../src/lib/domain/events.ts';
 import { type JobOutcome, jobId } from '../../src/lib/domain/job.ts';

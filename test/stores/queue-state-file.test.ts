@@ -11,7 +11,9 @@ async function exported() {
     smallSpec('a', { timeoutMs: 5000, env: { A: 'b' } }),
     smallSpec('b', { dependsOn: [1], copyBackwards: ['out'] }),
     smallSpec('c', {
-      runHere: { script: '/bin/true', args: ['x'] },
+      script: { name: 'true', id: 'abc', args: ['x'] },
+      runHere: true,
+      retryOn: [{ type: 'oom' }, { type: 'exit', exitCode: 3 }],
       array: { first: 3, index: 1, atOnce: 2 },
     }),
   ]);

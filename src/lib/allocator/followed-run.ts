@@ -66,7 +66,7 @@ export class FollowedRun implements RunningAttempt {
 
   /** Where it is on its machine. */
   get place(): AttemptPlace {
-    return { folder: jobFolder(this.job.name), number: this.attempt.number };
+    return { folder: jobFolder(this.job.id), number: this.attempt.number };
   }
 
   cancel(reason: string): void {

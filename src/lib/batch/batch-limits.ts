@@ -1,9 +1,8 @@
 /** What a batch does when jobs fail or take too long: told of every event, it asks for what is to be done. */
-import { assertNever } from '../domain/errors.ts';
 import type { JobEnded, SchedulerEvent } from '../domain/events.ts';
-import { isSuccess, type JobOutcome } from '../domain/job.ts';
+import { isSuccess } from '../domain/job.ts';
 import type { RunningAttempt } from '../domain/ports.ts';
-import type { HaltRule, RetryReason } from './survival-options.ts';
+import type { HaltRule } from './survival-options.ts';
 
 const FEWEST_FAILURES_FOR_PERCENT = 3;
 
@@ -96,23 +95,4 @@ export class MedianTimeout {
   stop(): void {
     clearInterval(this.#timer);
   }
-}
-
-/** Whether an outcome is among the reasons for another attempt. */
-export function isWorthRetry(outcome: JobOutcome, reasons: readonly RetryReason[] | undefined): boolean {
-  if (reasons === undefined) return true;
-  return reasons.some((reason) => {
-    switch (reason.type) {
-      case 'oom':
-        return outcome.type === 'out-of-memory';
-      case 'timeout':
-        return outcome.type === 'timed-out';
-      case 'transfer':
-        return outcome.type === 'transfer-failed';
-      case 'exit':
-        return outcome.type === 'exited' && outcome.exitCode === reason.exitCode;
-      default:
-        return assertNever(reason);
-    }
-  });
 }

@@ -11,6 +11,7 @@ import type { SchedulerEvent } from '../domain/events.ts';
 import { isSuccess, type Job, type JobOutcome, jobId } from '../domain/job.ts';
 import type { MachineName } from '../domain/machine.ts';
 import type { Refusal, Reservation, RunningAttempt } from '../domain/ports.ts';
+import { isWorthRetry } from '../domain/retry-reason.ts';
 import { Engine } from '../engine/engine.ts';
 import { notesText } from '../files/source-notes.ts';
 import { SourceTrees } from '../files/source-trees.ts';
@@ -29,7 +30,7 @@ import {
 import { EventStream } from '../util/event-stream.ts';
 import { FolderSync } from '../util/folder-sync.ts';
 import { type BatchLine, jobNameStem, readBatchFile } from './batch-file.ts';
-import { isWorthRetry, MedianTimeout, watchHalt } from './batch-limits.ts';
+import { MedianTimeout, watchHalt } from './batch-limits.ts';
 import type { BatchOptions, BatchSummary, PlannedStart, StrandedJob } from './batch-options.ts';
 import { EarlierAttempts } from './earlier-attempts.ts';
 import { gitState } from './git-state.ts';
@@ -519,7 +520,7 @@ export class BatchRun implements AsyncDisposable {
     const histories = this.#record?.journal.histories ?? new Map();
     const notes = jobs.map(({ machine, job, number }) => {
       const key = historyOf(histories, job)?.open?.machineKey;
-      const place = { folder: jobFolder(job.name), number };
+      const place = { folder: jobFolder(job.id), number };
       return { machine, job: job.name, place, ...(key === undefined ? {} : { machineKey: key }) };
     });
     noteLeftovers(

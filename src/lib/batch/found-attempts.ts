@@ -32,7 +32,7 @@ export function sortFound(
   histories: ReadonlyMap<JobId, JobHistory> = new Map(),
 ): SortedAttempts {
   const all = new Map(jobs.map((job) => [job.id, job]));
-  const byFolder = new Map(jobs.map((job) => [jobFolder(job.name), job]));
+  const byFolder = new Map(jobs.map((job) => [jobFolder(job.id), job]));
   const left = new Set(toRun.map((job) => job.id));
   const best = new Map<JobId, AdoptedJob>();
   const noted: Attempt[] = [];

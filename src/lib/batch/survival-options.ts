@@ -1,14 +1,6 @@
 /** What a batch does about jobs that take too long, fail or are lost, and about machines that do. */
 
-/** Why an attempt is worth another one. */
-export type RetryReason =
-  /** Main or GPU memory ran out. */
-  | { readonly type: 'oom' }
-  | { readonly type: 'timeout' }
-  /** Files could not be sent or brought home. */
-  | { readonly type: 'transfer' }
-  /** It exited with that code. */
-  | { readonly type: 'exit'; readonly exitCode: number };
+import type { RetryReason } from '../domain/retry-reason.ts';
 
 /** How long a job may run: a fixed time, or a percentage of the median of the good jobs so far (three at least). */
 export type JobTimeout =

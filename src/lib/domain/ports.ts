@@ -12,8 +12,11 @@ export interface JobStore {
   pending(): Iterable<Job>;
   /** How many different `placementKey`s the waiting jobs have: once each was refused, looking further is in vain. */
   readonly waitingKinds: number;
-  /** Takes a waiting job for this engine, atomically. Undefined when it does not wait any more. */
-  claim(job: JobId): Promise<Attempt | undefined>;
+  /**
+   * Takes a waiting job for this engine, atomically, to go to that machine. Undefined when it does not wait any more. Once
+   * called, `pending` does not tell the job again.
+   */
+  claim(job: JobId, machine?: MachineName): Promise<Attempt | undefined>;
   /** Puts a claimed job back, unstarted. */
   unclaim(attempt: Attempt): Promise<void>;
   /** An attempt on that machine is over. The store decides whether the job waits again. */

@@ -2,6 +2,7 @@
 import type { JobOutcome } from './job.ts';
 import type { MachineName } from './machine.ts';
 import type { ResourceRequest } from './resources.ts';
+import type { RetryReason } from './retry-reason.ts';
 
 /** Numbers grow from 1 over the life of a queue's data folder. */
 export type QueueJobId = number;
@@ -28,10 +29,12 @@ export const FINAL_STATES: readonly QueueState[] = ['success', 'fail', 'killed',
 export interface QueueJobSpec {
   /** Names its results. */
   readonly name: string;
-  /** Run under bash as it stands. With `runHere`: the script's words, for people. */
+  /** Run under bash as it stands. With `script`: its words, for people. */
   readonly command: string;
-  /** A script that runs on the service's own machine for a machine, instead of a command there. */
-  readonly runHere?: { readonly script: string; readonly args: readonly string[] };
+  /** What runs instead of the command: `name` without folders, `id` the SHA-256 of its text, which the service keeps. */
+  readonly script?: { readonly name: string; readonly id: string; readonly args: readonly string[] };
+  /** The script runs on the service's own machine, for a machine. @default false */
+  readonly runHere?: boolean;
   /** The machine that it has to run on; absent for any. */
   readonly machine?: MachineName;
   readonly request: ResourceRequest;
@@ -49,8 +52,14 @@ export interface QueueJobSpec {
   /** Its source tree, as `KeptParts.keep` names it; empty for none. */
   readonly treeParts: readonly string[];
   readonly timeoutMs?: number;
+  /** The same, as a percentage of the median of the good jobs of its submit so far (three at least). */
+  readonly timeoutPercent?: number;
+  /** The first job of its submit. */
+  readonly submitted?: QueueJobId;
   readonly killAfterMs?: number;
   readonly retries: number;
+  /** Which failures are worth another attempt. @default all */
+  readonly retryOn?: readonly RetryReason[];
   /** Attempts whose memory ran out ask for so many times the memory the next time. */
   readonly oomGrow: number;
   readonly maxOutputBytes?: number;

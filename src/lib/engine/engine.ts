@@ -3,13 +3,18 @@
  *
  * One round: each waiting job in order is reserved (capacity is taken, or it has to wait), claimed in the store (another
  * engine may have been first: the capacity goes back), and started. Jobs need not fit in order: one that has to wait
- * holds up none behind it. A round runs when jobs come, when capacity comes, and at the start.
+ * holds up none behind it, unless the order is strict. The claims of a round are under way together, so that a store on a
+ * disk can write them at once. A round runs when jobs come, when capacity comes, and at the start.
  */
 import { type Job, type JobId, type JobOutcome, placementKey } from '../domain/job.ts';
-import type { ExecutionBackend, JobStore, Refusal, RunningAttempt } from '../domain/ports.ts';
+import type { ExecutionBackend, JobStore, Refusal, Reservation, RunningAttempt } from '../domain/ports.ts';
 
-/** What an engine tells. */
+/** How an engine goes about it, and what it tells. */
 export interface EngineOptions {
+  /** Goes on when nothing waits and nothing runs, until it is stopped. @default false */
+  readonly isEndless?: boolean;
+  /** A job that has to wait holds up all behind it. @default false */
+  readonly isStrict?: boolean;
   /** A job can never be placed; it ends as `never-fits`. */
   readonly onNeverFits?: (job: Job, refusal: Refusal) => void;
   /** An attempt is over, as the store has it now. */
@@ -53,7 +58,12 @@ export class Engine {
     return this.#running.values();
   }
 
-  /** Runs until no job waits and none runs, or, once stopped, until none runs. */
+  /** The attempt of a job that is under way. */
+  find(job: JobId): RunningAttempt | undefined {
+    return this.#running.get(job);
+  }
+
+  /** Runs until no job waits and none runs (unless it is endless), or, once stopped, until none runs. */
   async run(): Promise<void> {
     const stopHearing = [
       this.#store.onPending(() => this.#look()),
@@ -115,20 +125,33 @@ export class Engine {
 
   async #place(): Promise<void> {
     const refused = new Set<string>();
+    const claims: Promise<void>[] = [];
     for (const job of this.#store.pending()) {
-      if (this.#isStopped || refused.size >= this.#store.waitingKinds) return;
+      if (this.#isStopped || refused.size >= this.#store.waitingKinds) break;
       const kind = placementKey(job);
       if (refused.has(kind)) continue;
       const placed = this.#backend.reserve(job);
       if (placed.type === 'reserved') {
-        const attempt = await this.#store.claim(job.id);
-        if (attempt === undefined) this.#backend.release(placed);
-        else this.#watch(job, this.#backend.start(job, attempt, placed));
+        claims.push(this.#claim(job, placed));
       } else if (placed.everFits) {
+        if (this.#options.isStrict === true) break;
         refused.add(kind);
       } else {
-        await this.#giveUp(job, placed);
+        claims.push(this.#giveUp(job, placed));
       }
+    }
+    await Promise.all(claims);
+  }
+
+  async #claim(job: Job, reservation: Reservation): Promise<void> {
+    const attempt = await this.#store.claim(job.id, reservation.machine);
+    if (attempt === undefined) {
+      this.#backend.release(reservation);
+    } else if (this.#isStopped) {
+      this.#backend.release(reservation);
+      await this.#store.unclaim(attempt);
+    } else {
+      this.#watch(job, this.#backend.start(job, attempt, reservation));
     }
   }
 
@@ -152,6 +175,7 @@ export class Engine {
 
   #settleIfOver(): void {
     if (this.#round !== undefined || this.#running.size > 0) return;
-    if (this.#isStopped || this.#store.waitingKinds === 0) this.#settle();
+    const isDone = this.#options.isEndless !== true && this.#store.waitingKinds === 0;
+    if (this.#isStopped || isDone) this.#settle();
   }
 }

@@ -14,13 +14,13 @@ const REMOVED_AFTER_MS = 10_000;
  */
 export class FolderRemover {
   readonly #link: MachineLink;
-  readonly #results: FolderSync | undefined;
+  readonly #results: Pick<FolderSync, 'sync'> | undefined;
   readonly #places: AttemptPlace[] = [];
   #timer: NodeJS.Timeout | undefined;
   #removing: Promise<void> = Promise.resolve();
 
   /** `results`: where the results are, which a power cut must not take once they are gone from the machine. */
-  constructor(link: MachineLink, results: FolderSync | undefined) {
+  constructor(link: MachineLink, results: Pick<FolderSync, 'sync'> | undefined) {
     this.#link = link;
     this.#results = results;
   }

@@ -4,11 +4,12 @@
  */
 import type { SchedulerEvent } from '../domain/events.ts';
 import type { Attempt, Job, JobOutcome } from '../domain/job.ts';
-import type { MachineName } from '../domain/machine.ts';
+import type { MachineName, MachineSnapshot } from '../domain/machine.ts';
 import type { FoundAttempt } from '../domain/ports.ts';
 import type { Allocation } from '../domain/resources.ts';
 import { CACHE_LIMIT_BYTES } from '../files/send.ts';
 import type { SourceTree } from '../files/source-part.ts';
+import { type QueryOptions, queryMachine } from '../remote/query.ts';
 import type { EventStream } from '../util/event-stream.ts';
 import type { FolderSync } from '../util/folder-sync.ts';
 import { withTimeLimit } from '../util/time-limit.ts';
@@ -16,6 +17,7 @@ import { discoverAttempts } from './discover.ts';
 import { endVanishedScript } from './end-vanished.ts';
 import { jobFolder } from './job-folder.ts';
 import { FolderRemover, JobRun, jobScript } from './job-run.ts';
+import type { JobSettings } from './job-settings.ts';
 import type { MachineLink } from './machine-link.ts';
 import { type BatchFacts, manifestOf } from './manifest.ts';
 import { OutputReader } from './output-reader.ts';
@@ -31,7 +33,7 @@ export interface RunnerOptions {
   /** Results folder; undefined when nothing is kept. */
   readonly resultsFolder: string | undefined;
   /** Puts the results on the disk before they go from the machine. */
-  readonly resultsSync?: FolderSync | undefined;
+  readonly resultsSync?: Pick<FolderSync, 'sync'> | undefined;
   /** The source tree of a job. */
   readonly treeOf: (job: Job) => Promise<SourceTree>;
   /** Least time between two starts. @default 5 */
@@ -40,6 +42,10 @@ export interface RunnerOptions {
   readonly setup?: string | undefined;
   /** Variables that every job on this machine gets. */
   readonly env?: Readonly<Record<string, string>>;
+  /** What a job has of its own. Asked before its start, and when it is adopted. @default nothing */
+  readonly settingsOf?:
+    | ((job: Job, how: { readonly isAdopted: boolean }) => JobSettings | Promise<JobSettings>)
+    | undefined;
   /** How often growing output is fetched. @default 400 */
   readonly outputPollMs?: number;
   /** How long a job may take to end after TERM before KILL. @default 10000 */
@@ -141,6 +147,13 @@ export class MachineRunner {
   /** Removes what a found attempt left there. */
   discard({ attempt }: FoundAttempt): void {
     this.#remover.add({ folder: jobFolder(attempt.job), number: attempt.number });
+  }
+
+  /** Asks the machine what it has, and what of it this batch's own jobs use. @throws RemoteError */
+  async query(options: QueryOptions = {}): Promise<MachineSnapshot> {
+    return await this.#link.retrying((session) =>
+      queryMachine(session.host, { ...options, ownBatch: this.#options.batch.id }),
+    );
   }
 
   /** Whether the machine can be reached now. */
@@ -252,8 +265,12 @@ export class MachineRunner {
     allocation: Allocation,
     found: FoundAttempt | undefined,
   ): Promise<JobRun> {
-    const { batch, resultsFolder, events, env = {}, setup, onOutput, now = Date.now, treeOf } = this.#options;
-    const { killGraceMs = KILL_GRACE_MS, timeoutMs, maxOutputBytes, beforeStart } = this.#options;
+    const { batch, events, env = {}, setup, onOutput, now = Date.now, treeOf, beforeStart } = this.#options;
+    const own: Partial<JobSettings> = (await this.#options.settingsOf?.(job, { isAdopted: found !== undefined })) ?? {};
+    const { killGraceMs = KILL_GRACE_MS, timeoutMs, maxOutputBytes, resultsFolder } = {
+      ...this.#options,
+      ...own,
+    };
     const { ownsOutput = () => false, isLast = () => true, onLocalProblem = () => {} } = this.#options;
     const { hasBegun = () => false, isCurrent } = this.#options;
     // What an earlier controller started works in the tree of then.
@@ -261,7 +278,7 @@ export class MachineRunner {
     const [reader, runs] = await Promise.all([this.#reader, this.runsFolder()]);
     const cudaVisibleDevices =
       job.request.gpus > 0 && !job.request.reserveMachine ? allocation.gpus.join(',') : undefined;
-    const place: AttemptPlace = { folder: jobFolder(job.name), number: attempt.number };
+    const place: AttemptPlace = { folder: jobFolder(job.id), number: attempt.number };
     return new JobRun(
       job,
       attempt,
@@ -275,23 +292,24 @@ export class MachineRunner {
           isSmallTree: tree.isSmall,
           env: {
             ...env,
+            ...own.env,
             ...(cudaVisibleDevices === undefined ? {} : { CUDA_VISIBLE_DEVICES: cudaVisibleDevices }),
             CUDA_DEVICE_ORDER: 'PCI_BUS_ID',
             JOB_NAME: job.name,
-            JOB_ID: `${batch.id}/${job.id}`,
+            JOB_ID: own.jobId ?? `${batch.id}/${job.id}`,
             JOB_ATTEMPT: String(attempt.number),
             MACHINE_NAME: this.name,
           },
           request: {
             ...job.request,
             gpuIndexes: allocation.gpus,
-            job: job.name,
+            job: job.id,
             batch: batch.id,
             command: job.command,
             tree: tree.id,
             copyBackwards: job.copyBackwards,
           },
-          script: jobScript(job.command, setup),
+          script: jobScript(own.commandText ?? job.command, setup),
           ...(timeoutMs === undefined ? {} : { timeoutMs }),
           killGraceMs,
           back: job.copyBackwards === 'changed' ? 'changed' : job.copyBackwards.length > 0 ? 'named' : 'none',
@@ -304,7 +322,8 @@ export class MachineRunner {
         },
         forgetPart: (part) => this.#parts.forget(part),
         tree: tree.id,
-        results: resultsFolder === undefined ? undefined : new ResultFiles(resultsFolder, job.name),
+        results:
+          resultsFolder === undefined ? undefined : new ResultFiles(resultsFolder, job.name, own.outputs),
         onOutput: onOutput === undefined ? undefined : (stream, chunk) => onOutput(job, stream, chunk),
         manifestOf: (ended, details) => manifestOf(job, allocation, ended, details, batch),
         cudaVisibleDevices,

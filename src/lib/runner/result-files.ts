@@ -25,6 +25,7 @@ import { createHash } from 'node:crypto';
 import {
   closeSync,
   constants,
+  copyFileSync,
   createReadStream,
   existsSync,
   fstatSync,
@@ -34,6 +35,7 @@ import {
   readFileSync,
   readSync,
   renameSync,
+  rmSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
@@ -58,16 +60,18 @@ const receiving = new Map<string, Promise<void>>();
 export class ResultFiles {
   readonly #folder: string;
   readonly #name: string;
+  readonly #outputs: { readonly out?: string; readonly err?: string };
   readonly #lengths = { out: 0, err: 0 };
   #isLeft = false;
   #isFilling = false;
   /** Lets the next attempt have `.partial/NAME/`, while this one has it. */
   #release: (() => void) | undefined;
 
-  /** `folder`: the results folder, which exists. */
-  constructor(folder: string, name: string) {
+  /** `folder`: the results folder, which exists. `outputs`: files in the place of `.out` and `.err` there. */
+  constructor(folder: string, name: string, outputs: { readonly out?: string; readonly err?: string } = {}) {
     this.#folder = folder;
     this.#name = name;
+    this.#outputs = outputs;
   }
 
   /** Starts `.out` and `.err` anew. */
@@ -141,14 +145,14 @@ export class ResultFiles {
         length += chunk.length;
       });
       if (this.#isLeft) return;
-      renameSync(path, this.#path(stream));
+      moveFile(path, this.#path(stream));
       this.#lengths[stream] = length;
     });
     await this.drop();
   }
 
   #path(stream: OutputStream): string {
-    return join(this.#folder, `${this.#name}.${stream}`);
+    return this.#outputs[stream] ?? join(this.#folder, `${this.#name}.${stream}`);
   }
 
   /**
@@ -235,7 +239,7 @@ export class ResultFiles {
     if (folder === 'empty') mkdirSync(base, { recursive: true });
     else if (folder === 'received' && !existsSync(base)) renameSync(partial.folder, base);
     for (const stream of STREAMS)
-      if (existsSync(this.#path(stream))) renameSync(this.#path(stream), `${base}.${stream}`);
+      if (existsSync(this.#path(stream))) moveFile(this.#path(stream), `${base}.${stream}`);
   }
 
   /** Where an attempt's result goes that is not the job's last. */
@@ -262,6 +266,17 @@ const STREAMS = ['out', 'err'] as const;
 
 function manifestText(manifest: object): string {
   return `${JSON.stringify(manifest, null, 2)}\n`;
+}
+
+/** Output may have its place on another disk than the results. */
+function moveFile(from: string, to: string): void {
+  try {
+    renameSync(from, to);
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EXDEV')) throw error;
+    copyFileSync(from, to);
+    rmSync(from);
+  }
 }
 
 function isOfSameAttempt(path: string, { batch, attempt }: AttemptManifest): boolean {

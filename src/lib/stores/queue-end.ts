@@ -2,6 +2,7 @@
 import { isSuccess, type JobOutcome } from '../domain/job.ts';
 import type { MachineName } from '../domain/machine.ts';
 import type { QueueState } from '../domain/queue.ts';
+import { isWorthRetry } from '../domain/retry-reason.ts';
 import { engineJobOf, type KeptJob } from './queue-kept.ts';
 import { decide, type RetryPolicy } from './retry-policy.ts';
 
@@ -26,8 +27,9 @@ export function settleAttempt(
     return { state: 'killed', ...(reason === undefined ? {} : { reason }) };
   }
   if (wanted === 'queued' && isEnded) return { state: 'queued', ...(reason === undefined ? {} : { reason }) };
-  const { retries, oomGrow } = kept.spec;
-  const decision = decide(engineJobOf(kept), outcome, machine, kept, { ...policy, retries, oomGrow });
+  const { retries, oomGrow, retryOn } = kept.spec;
+  const isWorth = (end: JobOutcome) => policy.isWorth(end) && isWorthRetry(end, retryOn);
+  const decision = decide(engineJobOf(kept), outcome, machine, kept, { ...policy, isWorth, retries, oomGrow });
   kept.outcome = outcome;
   if (decision.type === 'over') return { state: endState(outcome), ...reasonOf(outcome) };
   if (decision.reason === 'lost') kept.losses += 1;

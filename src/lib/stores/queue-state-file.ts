@@ -31,6 +31,13 @@ const request = check.fields({
   reserveMachine: check.truth,
 });
 
+const retryReason = check.byType({
+  oom: check.fields({ type: anything }),
+  timeout: check.fields({ type: anything }),
+  transfer: check.fields({ type: anything }),
+  exit: check.fields({ type: anything, exitCode: check.wholeNumber }),
+});
+
 /** Whether a value is a whole `QueueJobSpec`. */
 export const checkSpec: check.Check = check.fields(
   {
@@ -52,11 +59,15 @@ export const checkSpec: check.Check = check.fields(
     waitForMachine: check.truth,
   },
   {
-    runHere: check.fields({ script: check.filledText, args: texts }),
+    script: check.fields({ name: check.filledText, id: check.filledText, args: texts }),
+    runHere: check.truth,
     machine: check.filledText,
     stdout: check.absolutePath,
     stderr: check.absolutePath,
     timeoutMs: check.numberWithin(0),
+    timeoutPercent: check.numberWithin(0),
+    submitted: atLeastOne,
+    retryOn: check.listOf(retryReason),
     killAfterMs: check.numberWithin(0),
     maxOutputBytes: atLeastZero,
     beginAt: atLeastZero,

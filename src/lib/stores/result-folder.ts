@@ -147,6 +147,13 @@ function halfAside(name: string, present: ReadonlySet<string>): number | undefin
   return present.has(`${aside}.json`) && !present.has(aside) ? number : undefined;
 }
 
+/** Moves aside what an earlier attempt of a job left under the job's name, whole or half moved aside; the output files, too. */
+export async function setAsideEarlier(folder: string, name: string): Promise<void> {
+  const hasManifest = existsSync(join(folder, `${name}.json`));
+  if (!hasManifest && !existsSync(join(folder, name))) return; // mostly, and a listing of thousands is saved
+  await setAside(folder, name, hasManifest ? undefined : halfAside(name, new Set(await readdir(folder))));
+}
+
 /** Renames a job's result to the first free `NAME.attempt-N`; the manifest goes first, so that the rest is no result. */
 async function setAside(folder: string, name: string, begun?: number): Promise<void> {
   let number = begun ?? 1;
