@@ -1,10 +1,10 @@
 /** The command line of combine_folders. */
 import type { Argv } from 'yargs';
-import { TOOL_VERSION } from '../lib/batch/tool-version.ts';
 import { UsageError } from '../lib/domain/errors.ts';
 import type { OnConflict } from '../lib/folders/plan.ts';
 import { nearestWord } from '../lib/util/nearest-word.ts';
 import { visibleText } from '../lib/util/terminal-text.ts';
+import { TOOL_VERSION } from '../lib/util/tool-version.ts';
 
 /** What the user asked for. */
 export interface CombineArguments {

@@ -3,9 +3,9 @@
 import { writeSync } from 'node:fs';
 import { parseJobCommand } from '../lib/batch/job-command.ts';
 import { runRemote } from '../lib/batch/remote-run.ts';
-import { TOOL_VERSION } from '../lib/batch/tool-version.ts';
 import { UsageError } from '../lib/domain/errors.ts';
 import { findMachines } from '../lib/machine/find-machines.ts';
+import { TOOL_VERSION } from '../lib/util/tool-version.ts';
 import { failWith, OWN_FAILURE } from './exit-codes.ts';
 import { onInterrupt } from './interrupts.ts';
 import { outliveTerminal } from './lost-terminal.ts';

@@ -1,6 +1,5 @@
 #!/usr/bin/env node
 /** execute_to: one command on many machines at once. */
-import { TOOL_VERSION } from '../lib/batch/tool-version.ts';
 import { SchedulerError } from '../lib/domain/errors.ts';
 import type { FanoutRun } from '../lib/fanout/execute-to.ts';
 import { executeTo } from '../lib/fanout/execute-to.ts';
@@ -8,6 +7,7 @@ import type { HostResult, HostState } from '../lib/fanout/host-result.ts';
 import { InputSpool } from '../lib/fanout/input-spool.ts';
 import { type FoundMachines, findMachines } from '../lib/machine/find-machines.ts';
 import { visibleText } from '../lib/util/terminal-text.ts';
+import { TOOL_VERSION } from '../lib/util/tool-version.ts';
 import { OWN_FAILURE } from './exit-codes.ts';
 import { onInterrupt } from './interrupts.ts';
 import { outliveTerminal } from './lost-terminal.ts';

@@ -12,7 +12,7 @@ function watch(lostAfterMs: number, step: number, up: Set<string>) {
   let clock = 0;
   let looks = 0;
   const stop = watchAbsences({
-    machines: [one, two],
+    machines: () => [one, two],
     isUp: (machine) => {
       if (machine === one) looks += 1;
       return up.has(machine);

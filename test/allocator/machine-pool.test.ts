@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import type { MachinePool } from '../../src/lib/allocator/machine-pool.ts';
 import { type Attempt, type Job, type JobOutcome, jobId } from '../../src/lib/domain/job.ts';
 import { machineName } from '../../src/lib/domain/machine.ts';
-import type { RunningAttempt } from '../../src/lib/domain/ports.ts';
+import type { Reservation, RunningAttempt } from '../../src/lib/domain/ports.ts';
 import { openLocalPool } from '../contracts/local-pool.ts';
 import { until } from '../rig/until.ts';
 import { smallJob } from '../runner/local-runner.ts';
@@ -205,4 +205,136 @@ test('a job for one machine waits for that one, whatever others have', async () 
   });
   pool.expect(three);
   expect(pool.reserve({ ...pinned, only: three })).toMatchObject({ everFits: true });
+});
+
+const small = (name: string): Job => smallJob(name, 'true');
+const large = (name: string): Job => ({
+  ...small(name),
+  request: { ...small(name).request, memoryMiB: 900 },
+});
+
+/** Reserves for jobs of 300 MiB until none fits; three fit on a machine. */
+function fill(pool: MachinePool): Reservation[] {
+  const placed: Reservation[] = [];
+  for (;;) {
+    const job = small(`small_${placed.length}`);
+    const one = pool.reserve({ ...job, request: { ...job.request, memoryMiB: 300 } });
+    if (one.type === 'refused') return placed;
+    placed.push(one);
+  }
+}
+
+const namesOf = (placed: readonly Reservation[]) => placed.map(({ machine }) => machine).sort();
+
+test('a machine kept free gets no small jobs any more, then the large one, then small ones again', async () => {
+  await using local = await openLocalPool(names('one', 'two', 'three'));
+  const { pool } = local;
+  const waiting = large('large');
+  const full = fill(pool);
+  expect(namesOf(full)).toEqual([
+    ...Array(3).fill('one'),
+    ...Array(3).fill('three'),
+    ...Array(3).fill('two'),
+  ]);
+  expect(pool.reserve(waiting).type).toBe('refused');
+  // The one with the fewest jobs is chosen, and stays chosen.
+  const [first] = full.splice(
+    full.findIndex(({ machine }) => machine === two),
+    1,
+  );
+  if (first !== undefined) pool.release(first);
+  expect(pool.keepFreeFor(waiting)).toBe('two');
+  for (let ended = 0; ended < 2; ended++) {
+    const [of] = full.splice(
+      full.findIndex(({ machine }) => machine === one),
+      1,
+    );
+    if (of !== undefined) pool.release(of);
+  }
+  expect(pool.keepFreeFor(waiting)).toBe('two');
+  full.push(...fill(pool));
+
+  // A stream of small jobs: whenever one ends another comes, and the kept machine runs empty.
+  let told = 0;
+  pool.onCapacity(() => {
+    told += 1;
+  });
+  for (let round = 0; round < 12 && pool.reserve(waiting).type === 'refused'; round++) {
+    const ended = full.shift();
+    if (ended === undefined) break;
+    pool.release(ended);
+    const next = fill(pool);
+    expect(namesOf(next)).not.toContain('two');
+    full.push(...next);
+    if (round === 11) throw new Error('the large job never fitted');
+  }
+  expect(namesOf(full)).toEqual([...Array(3).fill('one'), ...Array(3).fill('three')]);
+  expect(told).toBeGreaterThan(0);
+  // It was reserved, so the rest of the machine is for all again.
+  const rest = { ...small('rest'), request: { ...small('rest').request, memoryMiB: 100 } };
+  expect([pool.reserve(rest), pool.reserve(rest), pool.reserve(rest), pool.reserve(rest)]).toContainEqual(
+    expect.objectContaining({ machine: 'two' }),
+  );
+});
+
+test('a kept machine is for its job’s kind, is let go of, and another is chosen when it cannot hold the job', async () => {
+  await using local = await openLocalPool(names('one', 'two'));
+  const { pool } = local;
+  const waiting = large('large');
+  const only = (machine: typeof one) => ({ ...small('only'), only: machine });
+  expect(pool.keepFreeFor(waiting)).toBe('one');
+  expect(pool.reserve(only(one))).toEqual({ type: 'refused', everFits: true, shortfalls: [] });
+  expect(pool.reserve({ ...small('avoids'), avoid: [two] }).type).toBe('refused');
+  // One like it may come before it in the order: it would be refused for all of its kind.
+  const alike = pool.reserve(large('alike'));
+  expect(alike.type).toBe('reserved');
+  if (alike.type === 'reserved') pool.release(alike);
+  expect(pool.reserve(only(one)).type).toBe('refused');
+  pool.setAway(one, true);
+  expect(pool.keepFreeFor(waiting)).toBe('two');
+  pool.setAway(one, false);
+  expect(pool.reserve(only(one)).type).toBe('reserved');
+  expect(pool.keepFreeFor(waiting)).toBe('two');
+  pool.setMaxJobs(two, 0);
+  expect(pool.keepFreeFor({ ...waiting, only: two })).toBeUndefined();
+  pool.setMaxJobs(two, 9);
+  expect(pool.keepFreeFor({ ...waiting, only: two })).toBe('two');
+  expect(pool.reserve(only(two)).type).toBe('refused');
+  expect(pool.keepFreeFor(undefined)).toBeUndefined();
+  expect(pool.reserve(only(two)).type).toBe('reserved');
+  // What no machine can ever hold has none kept free.
+  const huge = { ...waiting, request: { ...waiting.request, memoryMiB: 2000 } };
+  expect(pool.keepFreeFor(huge)).toBeUndefined();
+  // One that leaves is kept for nobody.
+  await using other = await openLocalPool(names('lone', 'rest'));
+  expect(other.pool.keepFreeFor(waiting)).toBe('lone');
+  const left = other.pool.remove(machineName('lone'));
+  expect(other.pool.reserve(small('next'))).toMatchObject({ machine: 'rest' });
+  await left?.runner?.close();
+});
+
+test('a machine gets no jobs while it is measured, and again after a quarantine was lifted', async () => {
+  await using local = await openLocalPool(names('one', 'two'));
+  const { pool } = local;
+  for (const name of [one, two]) pool.setMeasuring(name, true);
+  expect(pool.reserve(small('a'))).toEqual({ type: 'refused', everFits: true, shortfalls: [] });
+  let told = 0;
+  const stop = pool.onCapacity(() => {
+    told += 1;
+  });
+  pool.setMeasuring(two, false);
+  expect(told).toBe(1);
+  stop();
+  expect(pool.reserve(alone(small('a')))).toMatchObject({ machine: 'two' });
+  pool.setMeasuring(one, false);
+  for (const name of ['b', 'c', 'd']) await outcomeOf(pool, name, FULL, ['two']);
+  await until(() => pool.quarantineOf(one));
+  expect(pool.quarantineOf(one)).toMatch(/no space/i);
+  expect(pool.reserve({ ...small('e'), only: one }).type).toBe('refused');
+  pool.liftQuarantine(one);
+  expect(pool.quarantineOf(one)).toBeUndefined();
+  // It begins anew: it takes three in a row again.
+  for (const name of ['f', 'g']) await outcomeOf(pool, name, FULL, ['two']);
+  expect(pool.quarantineOf(one)).toBeUndefined();
+  expect(pool.reserve({ ...small('e'), only: one }).type).toBe('reserved');
 });

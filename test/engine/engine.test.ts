@@ -1,7 +1,8 @@
 import { mkdir, readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import type { Job } from '../../src/lib/domain/job.ts';
+import type { Attempt, Job } from '../../src/lib/domain/job.ts';
+import type { JobStore } from '../../src/lib/domain/ports.ts';
 import { Engine } from '../../src/lib/engine/engine.ts';
 import { MemoryStore } from '../../src/lib/stores/memory.ts';
 import { openLocalPool } from '../contracts/local-pool.ts';
@@ -136,4 +137,78 @@ test('jobs that come while it runs are run too', async () => {
   });
   await engine.run();
   expect(store.outcomeOf(smallJob('second', '').id)).toEqual({ type: 'exited', exitCode: 2 });
+});
+
+test('an endless engine waits for jobs to come, until it is stopped', async () => {
+  await using local = await openLocalPool();
+  const store = new MemoryStore();
+  const engine = new Engine(store, local.pool, { isEndless: true });
+  let isOver = false;
+  const over = engine.run().then(() => {
+    isOver = true;
+  });
+  const jobs = ['first', 'second'].map((name) => smallJob(name, 'true'));
+  for (const job of jobs) {
+    store.add(job);
+    await until(() => store.outcomeOf(job.id));
+    await until(() => engine.runningCount === 0);
+    expect(isOver).toBe(false);
+  }
+  engine.stop();
+  await over;
+});
+
+test('in strict order a job that has to wait holds up all behind it', async () => {
+  await using local = await openLocalPool();
+  const gate = join(local.runners[0]?.folder ?? '', 'gate');
+  const first = withMemory(smallJob('first', `until [ -e ${gate} ]; do sleep 0.02; done`), 600);
+  const large = withMemory(smallJob('large', 'true'), 600);
+  const small = smallJob('small', 'true');
+  const started: string[] = [];
+  const engine = new Engine(new MemoryStore([first, large, small]), local.pool, { isStrict: true });
+  const over = engine.run();
+  await local.runners[0]?.event('job:started');
+  await new Promise((resolve) => setTimeout(resolve, 200)); // time enough for the small one to start, wrongly
+  expect(engine.find(small.id)).toBeUndefined();
+  expect(engine.find(first.id)?.machine).toBe('here');
+  await writeFile(gate, '');
+  await over;
+  for (const event of local.runners[0]?.events ?? [])
+    if (event.type === 'job:started') started.push(event.name);
+  expect(started).toEqual(['first', 'large', 'small']);
+});
+
+test('the claims of a round are made together, each for its machine; one whose engine was stopped meanwhile is put back', async () => {
+  await using local = await openLocalPool();
+  class SlowStore extends MemoryStore {
+    claims: string[] = [];
+    unclaimed: string[] = [];
+    wake: () => void = () => {};
+    readonly #slow = new Promise<void>((resolve) => {
+      this.wake = resolve;
+    });
+    override async claim(...[id, machine]: Parameters<JobStore['claim']>) {
+      this.claims.push(`${id} for ${machine}`);
+      const attempt = await super.claim(id);
+      await this.#slow;
+      return attempt;
+    }
+    override async unclaim(attempt: Attempt) {
+      this.unclaimed.push(attempt.job);
+      await super.unclaim(attempt);
+    }
+  }
+  const jobs = ['a', 'b', 'c'].map((name) => smallJob(name, 'true'));
+  const store = new SlowStore(jobs);
+  const engine = new Engine(store, local.pool);
+  const over = engine.run();
+  await until(() => store.claims.length === 3);
+  expect(store.claims).toEqual(['a for here', 'b for here', 'c for here']);
+  engine.stop();
+  store.wake();
+  await over;
+  expect(store.unclaimed).toEqual(['a', 'b', 'c']);
+  expect(local.runners[0]?.events).toEqual([]);
+  const [machine] = local.pool.machines;
+  expect(machine?.resources.jobs).toBe(0);
 });

@@ -3,8 +3,8 @@ import type { MachineName } from '../domain/machine.ts';
 
 /** What an absence clock goes by. */
 export interface AbsenceOptions {
-  /** The machines to watch. */
-  readonly machines: readonly MachineName[];
+  /** The machines to watch, as they are at each look. */
+  readonly machines: () => readonly MachineName[];
   readonly isUp: (machine: MachineName) => boolean;
   /** So long, and `onLost` is told, once per absence. */
   readonly lostAfterMs: number;
@@ -30,13 +30,14 @@ export function watchAbsences(options: AbsenceOptions): () => void {
   const timer = setInterval(() => {
     const elapsed = Math.min(now() - last, 2 * lookMs);
     last = now();
-    const up = machines.filter(isUp);
+    const watched = machines();
+    const up = watched.filter(isUp);
     for (const machine of up) {
       awayMs.delete(machine);
       told.delete(machine);
     }
     if (up.length === 0) return;
-    for (const machine of machines) {
+    for (const machine of watched) {
       if (up.includes(machine) || told.has(machine)) continue;
       const total = (awayMs.get(machine) ?? 0) + elapsed;
       awayMs.set(machine, total);

@@ -7,7 +7,7 @@
  *
  * A machine may join late: what runs there is known from a journal by then, and followed from the moment it joins.
  */
-import type { Attempt, Job, JobOutcome } from '../domain/job.ts';
+import { type Attempt, type Job, type JobOutcome, placementKey } from '../domain/job.ts';
 import type { MachineName, MachineSnapshot } from '../domain/machine.ts';
 import type {
   ExecutionBackend,
@@ -52,9 +52,12 @@ interface Held {
 interface Standing {
   isReady: boolean;
   isAway: boolean;
-  isQuarantined: boolean;
+  /** Why it gets no jobs, since those that it had failed at once. */
+  quarantine: string | undefined;
   /** It gets no new jobs; those that run there run on. */
   isDraining: boolean;
+  /** What others use there is asked now: what is known of it is too old to place by. */
+  isMeasuring: boolean;
   /** Jobs in a row that failed at once for reasons of the machine. */
   faults: number;
 }
@@ -76,6 +79,8 @@ export class MachinePool implements ExecutionBackend {
   readonly #followed = new Set<FollowedRun>();
   /** Attempts on machines that stayed away. */
   readonly #givenUp: FollowedRun[] = [];
+  /** The machine that only this job may have, and others of its kind: whoever asks takes one refused for all of its kind. */
+  #keptFree: { readonly job: Job; readonly kind: string; readonly machine: PoolMachine } | undefined;
 
   constructor(
     machines: readonly PoolMachine[] = [],
@@ -93,6 +98,11 @@ export class MachinePool implements ExecutionBackend {
   /** The machines that have joined. */
   get machines(): readonly PoolMachine[] {
     return [...this.#machines.values()];
+  }
+
+  /** The machine of that name; undefined when it has not joined. */
+  machineOf(name: MachineName): PoolMachine | undefined {
+    return this.#machines.get(name);
   }
 
   /** A machine may join later, or will not any more. */
@@ -114,8 +124,9 @@ export class MachinePool implements ExecutionBackend {
     this.#standing.set(machine.name, {
       isReady: false,
       isAway,
-      isQuarantined: false,
+      quarantine: undefined,
       isDraining: false,
+      isMeasuring: false,
       faults: 0,
     });
     this.#index.add(machine, machine.resources);
@@ -162,6 +173,62 @@ export class MachinePool implements ExecutionBackend {
     this.#tellCapacity();
   }
 
+  /** A machine gets no new jobs while it is measured, where what was measured last is too old to place by. */
+  setMeasuring(name: MachineName, isMeasuring: boolean): void {
+    this.#change(name, (standing) => {
+      standing.isMeasuring = isMeasuring;
+    });
+  }
+
+  /** Whether what earlier controllers left on a machine has been looked at, so that it gets jobs. */
+  isReady(name: MachineName): boolean {
+    return this.#standing.get(name)?.isReady === true;
+  }
+
+  /** Why a machine is in quarantine; undefined when it is not. */
+  quarantineOf(name: MachineName): string | undefined {
+    return this.#standing.get(name)?.quarantine;
+  }
+
+  /** A machine in quarantine gets jobs again: somebody has looked at it. */
+  liftQuarantine(name: MachineName): void {
+    this.#change(name, (standing) => {
+      standing.quarantine = undefined;
+      standing.faults = 0;
+    });
+  }
+
+  /**
+   * Keeps one machine free for a job that has waited for too long: of those that can hold it with nothing of ours there, the
+   * one with the fewest jobs of ours. No job of another kind (`placementKey`) gets that machine until this one was reserved,
+   * wherever that is, or another job or none is named. To be called again while the job waits: when the machine cannot hold
+   * it any more, another is chosen. Returns the machine that is kept free, if there is one.
+   */
+  keepFreeFor(job: Job | undefined): MachineName | undefined {
+    const before = this.#keptFree?.machine;
+    const machine = job === undefined ? undefined : this.#machineToKeepFree(job);
+    this.#keptFree =
+      job === undefined || machine === undefined ? undefined : { job, kind: placementKey(job), machine };
+    if (before !== machine) for (const one of [before, machine]) if (one !== undefined) this.#enable(one);
+    return machine?.name;
+  }
+
+  #machineToKeepFree(job: Job): PoolMachine | undefined {
+    const able = this.#wantedBy(job).filter(
+      ({ name, resources }) =>
+        this.#isInUse(name) &&
+        (job.only === undefined || job.only === name) &&
+        resources.canEverFit(job.request),
+    );
+    // To change from one to another would throw away the time that it was kept free.
+    const kept = this.#keptFree;
+    if (kept?.job.id === job.id && able.includes(kept.machine)) return kept.machine;
+    return able.reduce<PoolMachine | undefined>(
+      (best, one) => (best === undefined || one.resources.jobs < best.resources.jobs ? one : best),
+      undefined,
+    );
+  }
+
   /** The attempts on a machine that are not over. */
   attemptsOn(name: MachineName): readonly RunningAttempt[] {
     return [...this.#followed].filter(({ machine }) => machine === name);
@@ -177,6 +244,7 @@ export class MachinePool implements ExecutionBackend {
     const machine = this.#machines.get(name);
     if (machine === undefined) return undefined;
     if (machine.resources.jobs > 0) throw new Error(`Internal error: ${name} has jobs and cannot leave`);
+    if (this.#keptFree?.machine === machine) this.#keptFree = undefined;
     this.#machines.delete(name);
     this.#standing.delete(name);
     this.#index.remove(machine);
@@ -195,11 +263,29 @@ export class MachinePool implements ExecutionBackend {
     const standing = this.#standing.get(name);
     if (machine === undefined || standing === undefined) return;
     change(standing);
-    const { isReady, isAway, isQuarantined, isDraining } = standing;
-    const isEnabled = isReady && !isAway && !isQuarantined && !isDraining;
-    this.#index.setEnabled(machine, isEnabled);
     this.#everFits.clear();
-    if (isEnabled) this.#tellCapacity();
+    this.#enable(machine);
+  }
+
+  /** Has the index offer a machine to every job, or to none. */
+  #enable(machine: PoolMachine): void {
+    if (!this.#standing.has(machine.name)) return; // it has left
+    const isOpen = this.#isOpen(machine.name);
+    this.#index.setEnabled(machine, isOpen && this.#keptFree?.machine !== machine);
+    if (isOpen) this.#tellCapacity();
+  }
+
+  /** Whether a machine gets jobs now. */
+  #isOpen(name: MachineName): boolean {
+    return this.#isInUse(name) && this.#standing.get(name)?.isMeasuring === false;
+  }
+
+  /** The same, also while it is measured. */
+  #isInUse(name: MachineName): boolean {
+    const standing = this.#standing.get(name);
+    if (standing === undefined) return false;
+    const { isReady, isAway, quarantine, isDraining } = standing;
+    return isReady && !isAway && quarantine === undefined && !isDraining;
   }
 
   reserve(job: Job): Reservation | Refusal {
@@ -217,6 +303,7 @@ export class MachinePool implements ExecutionBackend {
     this.#index.changed(machine);
     const reservation: Reservation = { type: 'reserved', machine: machine.name, gpus: allocation.gpus };
     this.#held.set(reservation, { machine, allocation });
+    if (this.#keptFree?.job.id === job.id) this.keepFreeFor(undefined);
     return reservation;
   }
 
@@ -225,29 +312,37 @@ export class MachinePool implements ExecutionBackend {
       const machine = this.#machines.get(job.only);
       return machine !== undefined && this.#scoreOn(machine, job) > -Infinity ? machine : undefined;
     }
-    return job.avoid === undefined ? this.#index.best(job.request) : this.#bestFor(job, job.avoid);
+    // The index knows what all jobs may have; few avoid anything or have a machine kept free for them, so a scan does.
+    const isLikeAll = job.avoid === undefined && !this.#isKeptFor(job);
+    return isLikeAll ? this.#index.best(job.request) : this.#bestOf(this.#wantedBy(job), job);
+  }
+
+  /** Those that a job does not avoid; all, when none of those can ever hold it. */
+  #wantedBy({ request, avoid = [] }: Job): readonly PoolMachine[] {
+    const usable = this.#usable();
+    const others = usable.filter(({ name }) => !avoid.includes(name));
+    return others.some(({ resources }) => resources.canEverFit(request)) ? others : usable;
   }
 
   #canEverFitOn(name: MachineName, request: ResourceRequest): boolean {
     return this.#usable().some((one) => one.name === name && one.resources.canEverFit(request));
   }
 
-  /** -Infinity for a machine that gets no jobs now. */
-  #scoreOn(machine: PoolMachine, { request }: Job): number {
-    const standing = this.#standing.get(machine.name);
-    const isOpen =
-      standing?.isReady === true && !standing.isAway && !standing.isQuarantined && !standing.isDraining;
-    return isOpen ? machine.resources.score(request) : -Infinity;
+  /** -Infinity for a machine that gets no jobs now, or not this one. */
+  #scoreOn(machine: PoolMachine, job: Job): number {
+    const isKept = this.#keptFree?.machine === machine && !this.#isKeptFor(job);
+    return this.#isOpen(machine.name) && !isKept ? machine.resources.score(job.request) : -Infinity;
   }
 
-  /** Few jobs avoid anything, so a scan does. */
-  #bestFor(job: Job, avoid: readonly MachineName[]): PoolMachine | undefined {
-    const { request } = job;
-    const others = this.#usable().filter(({ name }) => !avoid.includes(name));
-    if (!others.some(({ resources }) => resources.canEverFit(request))) return this.#index.best(request);
+  /** Whether a machine is kept free for jobs of this kind. */
+  #isKeptFor(job: Job): boolean {
+    return this.#keptFree !== undefined && this.#keptFree.kind === placementKey(job);
+  }
+
+  #bestOf(machines: readonly PoolMachine[], job: Job): PoolMachine | undefined {
     let best: PoolMachine | undefined;
     let bestScore = -Infinity;
-    for (const machine of others) {
+    for (const machine of machines) {
       const score = this.#scoreOn(machine, job);
       if (score > bestScore) {
         best = machine;
@@ -259,7 +354,7 @@ export class MachinePool implements ExecutionBackend {
 
   /** Machines that get jobs, now or when they are back. */
   #usable(): PoolMachine[] {
-    return this.machines.filter(({ name }) => this.#standing.get(name)?.isQuarantined === false);
+    return this.machines.filter(({ name }) => this.#standing.get(name)?.quarantine === undefined);
   }
 
   /** Whether some machine that gets jobs could hold this one, those that it avoids not counted. */
@@ -353,7 +448,7 @@ export class MachinePool implements ExecutionBackend {
    * machine is back. Returns how many attempts that are.
    */
   giveUp(name: MachineName, reason: string): number {
-    const there = [...this.#followed].filter((one) => one.machine === name);
+    const there = [...this.#followed].filter((one) => one.machine === name && !one.isGivenUp);
     for (const one of there) {
       this.#givenUp.push(one);
       one.giveUp(reason);
@@ -402,9 +497,9 @@ export class MachinePool implements ExecutionBackend {
     standing.faults += 1;
     // The last machine stays: a job that fails everywhere alike is told by its own error.
     const isLast = this.#usable().every((one) => one.name === name);
-    if (standing.faults < FAULTS_UNTIL_QUARANTINE || standing.isQuarantined || isLast) return;
+    if (standing.faults < FAULTS_UNTIL_QUARANTINE || standing.quarantine !== undefined || isLast) return;
     this.#change(name, (one) => {
-      one.isQuarantined = true;
+      one.quarantine = fault;
     });
     this.#listener.onQuarantined?.(name, fault);
     this.#tellCapacity(); // jobs that waited for this machine may be impossible now
@@ -424,8 +519,9 @@ export class MachinePool implements ExecutionBackend {
   }
 
   async #waitForGpus({ machine, allocation }: Held): Promise<void> {
+    const { gpus: measured } = machine.resources.measured;
     const gpus = allocation.gpus.flatMap((index) => {
-      const gpu = machine.snapshot.gpus.find((one) => one.index === index);
+      const gpu = measured.find((one) => one.index === index);
       return gpu === undefined ? [] : [{ gpu: index, freeMiBBefore: gpu.memoryFreeMiB }];
     });
     await machine.runner?.waitForGpuMemory(gpus);

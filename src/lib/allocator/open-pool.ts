@@ -48,6 +48,8 @@ export interface OpenPoolOptions extends ConnectOptions {
   /** A machine has joined that had not answered at first. It gets jobs once this has settled. */
   readonly onLateJoin?: (machine: PoolMachine) => Promise<void>;
   readonly lateJoin?: LateJoinOptions;
+  /** Variables that every job on a machine gets over those of its entry, asked at each start. @default none */
+  readonly envOf?: (machine: MachineName) => Readonly<Record<string, string>>;
   /** Pauses between two tries to reach a machine again whose connection went. */
   readonly backoff?: LinkOptions['backoff'];
 }
@@ -158,12 +160,58 @@ async function withPatience<T>(
   return [...results];
 }
 
+/**
+ * Has one more machine join a pool that is in use: tries at once, and where that is worth it again and again, until it has
+ * joined, is not expected any more, or the signal aborts. What cannot be reached is told. Settles when there is nothing
+ * left to try; never rejects.
+ */
+export async function joinMachine(
+  pool: MachinePool,
+  entry: MachineEntry,
+  options: JoinOptions,
+): Promise<void> {
+  const { name } = entry.config;
+  const { signal, lateJoin: { pauses = PAUSES } = {} } = options;
+  pool.expect(name);
+  try {
+    await joinReached(pool, await reach(pool, entry, options), options, { isBack: false });
+  } catch (error) {
+    if (signal?.aborted === true || !pool.isExpected(name)) return;
+    const isTriedAgain = isWorthAnotherTry(error);
+    if (!isTriedAgain) pool.expect(name, false);
+    tellUnreachable(options, name, (error as Error).message, isTriedAgain);
+    if (isTriedAgain) await joinLate(pool, entry, options, pauses.firstMs);
+  }
+}
+
+/** How one machine joins. */
+export interface JoinOptions extends Omit<OpenPoolOptions, 'machines'> {
+  /** Ends the tries: the machine has left, or is tried in another way. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Logs in to a machine, asks it once what it has, and leaves.
+ * @throws RemoteError saying why that is not possible; the message does not name the machine
+ */
+export async function checkLogin(
+  entry: MachineEntry,
+  options: ConnectOptions & { readonly query?: QueryOptions } = {},
+): Promise<MachineSnapshot> {
+  const host = await connectMachine(entry, options);
+  try {
+    return await snapshotOf(entry, host, options.query);
+  } finally {
+    await host.close();
+  }
+}
+
 function isWorthAnotherTry(error: unknown): boolean {
   return error instanceof RemoteError && WORTH_ANOTHER_TRY.has(error.stage);
 }
 
 function tellUnreachable(
-  { events }: OpenPoolOptions,
+  { events }: JoinOptions,
   machine: MachineName,
   reason: string,
   isTriedAgain: boolean,
@@ -175,20 +223,21 @@ function tellUnreachable(
 async function joinLate(
   pool: MachinePool,
   entry: MachineEntry,
-  options: OpenPoolOptions,
+  options: JoinOptions,
   firstMs: number,
 ): Promise<void> {
   const { name } = entry.config;
   const { longestMs } = options.lateJoin?.pauses ?? PAUSES;
   for (let pauseMs = firstMs; ; pauseMs = Math.min(pauseMs * 2, longestMs)) {
     // Jitter: the controllers of a whole lab must not knock at one gateway in step.
-    await pause(pauseMs * (0.5 + Math.random() / 2));
-    if (!pool.isExpected(name)) return;
+    await pause(pauseMs * (0.5 + Math.random() / 2), options.signal);
+    if (!isWanted(pool, name, options)) return;
     try {
       await joinReached(pool, await reach(pool, entry, options), options);
       return;
     } catch (error) {
       if (isWorthAnotherTry(error)) continue; // still away
+      if (!isWanted(pool, name, options)) return;
       pool.expect(name, false);
       tellUnreachable(options, name, (error as Error).message, false);
       return;
@@ -196,38 +245,62 @@ async function joinLate(
   }
 }
 
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms).unref());
+/** Whether this way to join is still to be taken: the name may be expected again, by another way. */
+function isWanted(pool: MachinePool, name: MachineName, { signal }: JoinOptions): boolean {
+  return signal?.aborted !== true && pool.isExpected(name);
 }
 
-/** A machine joins while the batch runs. */
-async function joinReached(pool: MachinePool, reached: Reached, options: OpenPoolOptions): Promise<void> {
+/** Ends early when the signal aborts. */
+function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    const over = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', over);
+      resolve();
+    };
+    const timer = setTimeout(over, ms).unref();
+    if (signal?.aborted === true) over();
+    else signal?.addEventListener('abort', over, { once: true });
+  });
+}
+
+/** A machine joins while the pool is in use. */
+async function joinReached(
+  pool: MachinePool,
+  reached: Reached,
+  options: JoinOptions,
+  { isBack }: { readonly isBack: boolean } = { isBack: true },
+): Promise<void> {
   const { entry, snapshot, link, host } = reached;
   const { name } = entry.config;
-  const twin = pool.machines.find((one) => one.snapshot.identity === snapshot.identity);
-  if (twin !== undefined || !pool.isExpected(name)) {
+  const twinNow = () => pool.machines.find((one) => one.snapshot.identity === snapshot.identity);
+  if (twinNow() === undefined && isWanted(pool, name, options)) await endOldLeftovers(reached, options);
+  // Asked after the last pause, since another may have joined meanwhile.
+  const twin = twinNow();
+  const isStillWanted = isWanted(pool, name, options);
+  if (twin !== undefined || !isStillWanted) {
     await (link ?? host).close();
-    if (twin === undefined) return; // the pool was closed meanwhile
+    if (twin === undefined || !isStillWanted) return; // the machine has left, or the pool was closed
     pool.expect(name, false);
     tellUnreachable(options, name, `it is the same machine as ${twin.name}`, false);
     return;
   }
-  await endOldLeftovers(reached, options);
   const machine = join(pool, reached, options);
-  options.events.publish({ type: 'machine:back', at: Date.now(), machine: name });
+  // Only what was told to be unreachable can be back.
+  if (isBack) options.events.publish({ type: 'machine:back', at: Date.now(), machine: name });
   void takeIn(pool, machine, options);
 }
 
-async function takeIn(pool: MachinePool, machine: PoolMachine, options: OpenPoolOptions): Promise<void> {
+async function takeIn(pool: MachinePool, machine: PoolMachine, options: JoinOptions): Promise<void> {
   try {
     await options.onLateJoin?.(machine);
-    pool.setReady(machine.name);
+    if (pool.machines.includes(machine)) pool.setReady(machine.name); // else another may have its name
   } catch (error) {
     warn(options, machine.name, `it gets no jobs: ${(error as Error).message}`);
   }
 }
 
-function join(pool: MachinePool, reached: Reached, options: OpenPoolOptions): PoolMachine {
+function join(pool: MachinePool, reached: Reached, options: JoinOptions): PoolMachine {
   const machine = poolMachine(reached, options);
   pool.join(machine);
   options.events.publish({
@@ -242,7 +315,7 @@ function join(pool: MachinePool, reached: Reached, options: OpenPoolOptions): Po
 }
 
 /** Connects, and then asks the machine what it has while the session is opened: they need not wait for each other. */
-async function reach(pool: MachinePool, entry: MachineEntry, options: OpenPoolOptions): Promise<Reached> {
+async function reach(pool: MachinePool, entry: MachineEntry, options: JoinOptions): Promise<Reached> {
   const host = await connectMachine(entry, options);
   try {
     const ownBatch = options.isResumed === true ? options.runner?.batch.id : undefined;
@@ -290,7 +363,7 @@ function openLink(
   entry: MachineEntry,
   host: RemoteHost,
   asking: Promise<MachineSnapshot>,
-  options: OpenPoolOptions,
+  options: JoinOptions,
 ): Promise<MachineLink> {
   const { events, runner, origin, backoff } = options;
   const { name, remoteDir } = entry.config;
@@ -316,12 +389,12 @@ function openLink(
   });
 }
 
-function warn({ events }: OpenPoolOptions, machine: MachineName, message: string): void {
+function warn({ events }: JoinOptions, machine: MachineName, message: string): void {
   events.publish({ type: 'machine:warned', at: Date.now(), machine, message });
 }
 
 /** Ends what an earlier run could not end since the machine was away. */
-async function endOldLeftovers({ entry, host, snapshot }: Reached, options: OpenPoolOptions): Promise<void> {
+async function endOldLeftovers({ entry, host, snapshot }: Reached, options: JoinOptions): Promise<void> {
   if (options.runner?.resultsFolder === undefined) return;
   const { name, remoteDir } = entry.config;
   const place = { remoteDir, machineKey: machineKey(snapshot.identity) };
@@ -337,10 +410,10 @@ async function endOldLeftovers({ entry, host, snapshot }: Reached, options: Open
   }
 }
 
-function poolMachine({ entry, snapshot: measured, link }: Reached, options: OpenPoolOptions): PoolMachine {
+function poolMachine({ entry, snapshot: measured, link }: Reached, options: JoinOptions): PoolMachine {
   const snapshot = withoutOwnUse(measured);
   const { name, gpus, maxJobs, startSpacingMs, setup, env, cacheLimitMiB } = entry.config;
-  const { events, placement, runner, onGiven } = options;
+  const { events, placement, runner, onGiven, envOf } = options;
   const resources = new VirtualResources(availableOn(snapshot, gpus), {
     ...(maxJobs === undefined ? {} : { maxJobs }),
     ...(placement === undefined ? {} : { placement }),
@@ -353,7 +426,9 @@ function poolMachine({ entry, snapshot: measured, link }: Reached, options: Open
     events,
     startSpacingMs,
     setup,
-    env,
+    get env() {
+      return envOf === undefined ? env : { ...env, ...envOf(name) };
+    },
     ...(cacheLimitMiB === undefined ? {} : { cacheLimitBytes: cacheLimitMiB * 1024 * 1024 }),
   });
   return { name, snapshot, resources, runner: ours };
@@ -376,4 +451,17 @@ export function availableOn(
         utilizationInUse: utilization,
       })),
   };
+}
+
+/** The same with nothing running there at all: all memory, all cores, all of each GPU. */
+export function capacityOf(
+  snapshot: MachineSnapshot,
+  gpusAllowed: readonly number[] | undefined,
+): AvailableResources {
+  const isIdle = {
+    cpuCoresInUse: 0,
+    memoryFreeMiB: snapshot.memoryTotalMiB,
+    gpus: snapshot.gpus.map((gpu) => ({ ...gpu, memoryFreeMiB: gpu.memoryTotalMiB, utilization: 0 })),
+  };
+  return availableOn({ ...snapshot, ...isIdle }, gpusAllowed);
 }

@@ -87,6 +87,11 @@ export class VirtualResources {
     }
   }
 
+  /** What the machine had without our jobs when it was measured last. */
+  get measured(): AvailableResources {
+    return this.#start;
+  }
+
   /** Jobs of ours that hold a ticket. */
   get jobs(): number {
     return this.#jobs;

@@ -13,6 +13,7 @@ import type { MachineName } from '../domain/machine.ts';
 import type { Refusal, Reservation, RunningAttempt } from '../domain/ports.ts';
 import { isWorthRetry } from '../domain/retry-reason.ts';
 import { Engine } from '../engine/engine.ts';
+import { MedianTimeout } from '../engine/median-timeout.ts';
 import { notesText } from '../files/source-notes.ts';
 import { SourceTrees } from '../files/source-trees.ts';
 import { originOf } from '../runner/batch-origin.ts';
@@ -29,14 +30,14 @@ import {
 } from '../stores/result-folder.ts';
 import { EventStream } from '../util/event-stream.ts';
 import { FolderSync } from '../util/folder-sync.ts';
+import { TOOL_VERSION } from '../util/tool-version.ts';
 import { type BatchLine, jobNameStem, readBatchFile } from './batch-file.ts';
-import { MedianTimeout, watchHalt } from './batch-limits.ts';
+import { watchHalt } from './batch-limits.ts';
 import type { BatchOptions, BatchSummary, PlannedStart, StrandedJob } from './batch-options.ts';
 import { EarlierAttempts } from './earlier-attempts.ts';
 import { gitState } from './git-state.ts';
 import { checkShellSyntax, lineNoteText } from './line-checks.ts';
 import { defaultsHint, impossibleJobsText, reasonsOf } from './request-hints.ts';
-import { TOOL_VERSION } from './tool-version.ts';
 import { changedTreeText, copiesText } from './tree-notes.ts';
 
 export type { BatchOptions, BatchSummary, PlannedStart, StrandedJob } from './batch-options.ts';
@@ -414,7 +415,7 @@ export class BatchRun implements AsyncDisposable {
     if (machineLostAfterMs !== undefined)
       this.#stopWatching.push(
         watchAbsences({
-          machines: [
+          machines: () => [
             ...new Set([
               ...this.#options.machines.machines.map(({ config }) => config.name),
               ...this.#earlier.absentMachines,

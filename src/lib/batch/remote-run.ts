@@ -18,8 +18,8 @@ import { checkJobName } from '../runner/job-name.ts';
 import { MachineLink } from '../runner/machine-link.ts';
 import { MachineRunner, type RunnerOptions } from '../runner/machine-runner.ts';
 import { EventStream } from '../util/event-stream.ts';
+import { TOOL_VERSION } from '../util/tool-version.ts';
 import { gitState } from './git-state.ts';
-import { TOOL_VERSION } from './tool-version.ts';
 
 /** What runs where. */
 export interface RemoteRunOptions extends ConnectOptions {
