@@ -47,8 +47,12 @@ test.each([
   [
     'jobs.0.spec.request.memoryMiB',
     'a lot',
-    'jobs[0].spec.request.memoryMiB: expected a number of at least 0, found "a lot"',
+    'jobs[0].spec.request.memoryMiB: expected a number from 0 to 1099511627776, found "a lot"',
   ],
+  ['jobs.0.spec.request.gpus', 0.5, 'jobs[0].spec.request.gpus: expected a whole number, found 0.5'],
+  ['jobs.0.spec.request.cpuCores', 1e9, 'jobs[0].spec.request.cpuCores: expected a number from 0 to 1000000'],
+  ['jobs.1.spec.name', '../x', "jobs[1].spec.name: the job name '../x' contains a slash"],
+  ['scripts', { abc: 3 }, 'scripts.abc: expected text, found 3'],
   ['jobs.1.spec.prioritty', 3, 'jobs[1].spec.prioritty: there is no such field'],
   ['jobs.1.spec.name', undefined, 'jobs[1].spec.name: is missing'],
   ['jobs.0.state', 'waiting', 'jobs[0].state: expected one of queued, holding'],

@@ -309,3 +309,53 @@ test('the time at the head of the line adds up', async () => {
   await q.run(2, GOOD);
   expect(q.store.headSince()).toEqual({ job: 1, since: from + 1000 });
 });
+
+test('whether an attempt is the last is told without changing anything, and finish goes by it', async () => {
+  let isElsewhere = true;
+  using q = await queue([smallSpec('a', { retries: 1 }), smallSpec('b'), smallSpec('c')], {
+    policy: { isWorth: () => true, canRunElsewhere: () => isElsewhere, canRun: () => true },
+  });
+  const first = { job: jobId('1'), number: 1 };
+  expect(q.store.isLast(first, BAD, m1)).toBe(true); // it does not run
+  await q.store.claim(first.job, m1);
+  const before = q.store.exportState();
+  expect([q.store.isLast(first, BAD, m1), q.store.isLast(first, GOOD, m1)]).toEqual([false, true]);
+  expect(q.store.exportState()).toEqual(before);
+  await q.store.finish(first, BAD, m1);
+  expect(q.state(1)).toBe('queued');
+  await q.store.claim(first.job, m1);
+  expect(q.store.isLast({ ...first, number: 2 }, BAD, m1)).toBe(true);
+  expect(q.store.isLast(first, LOST, m1)).toBe(true); // it counts no more
+  // Whether it goes elsewhere was asked when its result was put beside; the other machine has gone since.
+  const fault: JobOutcome = { type: 'exited', exitCode: 1, machineFault: 'no room' };
+  await q.store.claim(jobId('2'), m1);
+  const second = { job: jobId('2'), number: 1 };
+  expect(q.store.isLast(second, fault, m1)).toBe(false);
+  isElsewhere = false;
+  await q.store.finish(second, fault, m1);
+  expect(q.state(2)).toBe('queued');
+  // Unless somebody wants it to end.
+  await q.store.claim(jobId('3'), m1);
+  const third = { job: jobId('3'), number: 1 };
+  isElsewhere = true;
+  expect(q.store.isLast(third, fault, m1)).toBe(false);
+  await q.store.kill([3], 'killed by ann');
+  expect(q.store.isLast(third, fault, m1)).toBe(true);
+  await q.store.finish(third, fault, m1);
+  expect(q.state(3)).toBe('killed');
+});
+
+test('what was asked for is known in any state; jobs that run, and how many come first, are looked up', async () => {
+  using q = await queue([
+    smallSpec('a'),
+    smallSpec('b', { priority: 1 }),
+    smallSpec('c', { beginAt: 1e15 }),
+    smallSpec('d'),
+  ]);
+  expect([1, 2, 3, 4, 9].map((id) => q.store.aheadInLine(id))).toEqual([1, 0, undefined, 2, undefined]);
+  await q.store.claim(jobId('2'), m1);
+  expect(q.store.running().map(({ id, machine }) => [id, machine])).toEqual([[2, 'm1']]);
+  expect(q.store.aheadInLine(2)).toBeUndefined();
+  await q.store.finish({ job: jobId('2'), number: 1 }, GOOD, m1);
+  expect([q.store.running(), q.store.spec(jobId('2'))?.name, q.store.spec(9)]).toEqual([[], 'b', undefined]);
+});

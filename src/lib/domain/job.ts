@@ -28,6 +28,8 @@ export interface Job {
   readonly avoid?: readonly MachineName[];
   /** The one machine that it may run on; absent for any. */
   readonly only?: MachineName;
+  /** Runs on this computer, for a machine. @default false */
+  readonly runHere?: boolean;
 }
 
 /** One try at a job. Numbers grow from 1; only the current attempt's results count. */
@@ -74,6 +76,7 @@ export function isSuccess(outcome: JobOutcome): boolean {
 /** Jobs with the same key can be placed alike: once one was refused, so are the others. */
 export function placementKey(job: Job): string {
   const key = requestKey(job.request);
-  if (job.avoid === undefined && job.only === undefined) return key;
-  return `${key} ${JSON.stringify([job.avoid ?? [], job.only ?? null])}`;
+  const { avoid = [], only, runHere = false } = job;
+  if (avoid.length === 0 && only === undefined && !runHere) return key;
+  return `${key} ${JSON.stringify([avoid, only ?? null, runHere])}`;
 }

@@ -266,8 +266,14 @@ export class MachineRunner {
     found: FoundAttempt | undefined,
   ): Promise<JobRun> {
     const { batch, events, env = {}, setup, onOutput, now = Date.now, treeOf, beforeStart } = this.#options;
-    const own: Partial<JobSettings> = (await this.#options.settingsOf?.(job, { isAdopted: found !== undefined })) ?? {};
-    const { killGraceMs = KILL_GRACE_MS, timeoutMs, maxOutputBytes, resultsFolder } = {
+    const own: Partial<JobSettings> =
+      (await this.#options.settingsOf?.(job, { isAdopted: found !== undefined })) ?? {};
+    const {
+      killGraceMs = KILL_GRACE_MS,
+      timeoutMs,
+      maxOutputBytes,
+      resultsFolder,
+    } = {
       ...this.#options,
       ...own,
     };

@@ -122,6 +122,7 @@ export function engineJobOf({ id, spec, avoid, grown }: KeptJob): Job {
     copyBackwards: spec.copyBackwards,
     ...(avoid.length === 0 ? {} : { avoid }),
     ...(spec.machine === undefined ? {} : { only: spec.machine }),
+    ...(spec.runHere === true ? { runHere: true } : {}),
   };
 }
 

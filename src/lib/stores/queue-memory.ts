@@ -9,6 +9,7 @@
  * `holding` goes first: a job that waits for others is `user-hold` only once those have ended. What a change entails for
  * other jobs happens with it, so that it reaches the disk in one transaction.
  */
+import type { MachineName } from '../domain/machine.ts';
 import type { QueueJob, QueueJobId, QueueState } from '../domain/queue.ts';
 import { QueueDependencies } from './queue-dependencies.ts';
 import { isFinal, type KeptJob, recordOf, refreshKind } from './queue-kept.ts';
@@ -51,6 +52,18 @@ export class QueueMemory {
     // Records are made of those alone that are wanted: there may be hundreds of thousands.
     const inOrder = found.sort((a, b) => a.id - b.id).slice(0, limit);
     return inOrder.map(recordOf);
+  }
+
+  /** Jobs that have not begun and wait for one machine and no other, by machine; not in order. */
+  waitingByMachine(): ReadonlyMap<MachineName, readonly QueueJobId[]> {
+    const byMachine = new Map<MachineName, QueueJobId[]>();
+    for (const { id, state, spec } of this.#jobs.values()) {
+      if (spec.machine === undefined || state === 'running') continue;
+      const ids = byMachine.get(spec.machine);
+      if (ids === undefined) byMachine.set(spec.machine, [id]);
+      else ids.push(id);
+    }
+    return byMachine;
   }
 
   /** Whether a job that has not begun waits for this one. */

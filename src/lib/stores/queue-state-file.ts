@@ -1,6 +1,7 @@
 /** The whole state of a queue as JSON that people can edit, and the checks when it comes back. */
 import { UsageError } from '../domain/errors.ts';
 import { FINAL_STATES, type QueueJob, type QueueJobId } from '../domain/queue.ts';
+import { mistakeInName } from '../runner/job-name.ts';
 import * as check from './queue-check.ts';
 import { type KeptJob, keptOf, type QueueJobExtras } from './queue-kept.ts';
 
@@ -14,6 +15,12 @@ export interface QueueStateFile {
   /** The id of the next job. */
   readonly nextId: QueueJobId;
   readonly jobs: readonly (QueueJob & QueueJobExtras)[];
+  /** Which service it comes from. */
+  readonly service?: string;
+  /** The list of machines, which is checked by whoever keeps that. */
+  readonly machines?: unknown;
+  /** Texts of scripts, by their SHA-256. */
+  readonly scripts?: Readonly<Record<string, string>>;
 }
 
 const anything: check.Check = () => {};
@@ -21,11 +28,23 @@ const atLeastOne = check.wholeFrom(1);
 const atLeastZero = check.wholeFrom(0);
 const texts = check.listOf(check.text);
 
+/** Results are named by it, so it must not lead elsewhere. */
+const name: check.Check = (value, path) => {
+  check.text(value, path);
+  const wrong = mistakeInName(value as string);
+  if (wrong !== undefined) throw new UsageError(`${path}: ${wrong}`);
+};
+
+// No more than the allocator can count with.
+const sizeMiB = check.numberWithin(0, 2 ** 40);
 const request = check.fields({
-  memoryMiB: check.numberWithin(0),
-  cpuCores: check.numberWithin(0),
-  gpus: atLeastZero,
-  gpuMemoryMiB: check.numberWithin(0),
+  memoryMiB: sizeMiB,
+  cpuCores: check.numberWithin(0, 1_000_000),
+  gpus: (value, path) => {
+    check.wholeNumber(value, path);
+    check.numberWithin(0, 1024)(value, path);
+  },
+  gpuMemoryMiB: sizeMiB,
   gpuUtilization: check.numberWithin(0, 1),
   reserveGpu: check.truth,
   reserveMachine: check.truth,
@@ -41,7 +60,7 @@ const retryReason = check.byType({
 /** Whether a value is a whole `QueueJobSpec`. */
 export const checkSpec: check.Check = check.fields(
   {
-    name: check.filledText,
+    name,
     command: check.text,
     request,
     env: check.mapOf(check.text),
@@ -108,19 +127,28 @@ const job = check.fields(
     machineKey: check.text,
     wanted: check.oneOf('killed', 'queued'),
     avoid: check.listOf(check.filledText),
-    grown: check.fields({}, { memoryMiB: check.numberWithin(0), gpuMemoryMiB: check.numberWithin(0) }),
+    grown: check.fields({}, { memoryMiB: sizeMiB, gpuMemoryMiB: sizeMiB }),
   },
 );
 
-const file = check.fields({
-  format: check.oneOf(STATE_FORMAT),
-  version: anything,
-  nextId: atLeastOne,
-  jobs: check.listOf(job),
-});
+const file = check.fields(
+  {
+    format: check.oneOf(STATE_FORMAT),
+    version: anything,
+    nextId: atLeastOne,
+    jobs: check.listOf(job),
+  },
+  { service: check.filledText, machines: anything, scripts: check.mapOf(check.text) },
+);
 
 /** Reads an exported state. @throws UsageError that names the path of the first mistake. */
 export function readStateFile(json: unknown): { jobs: KeptJob[]; nextId: QueueJobId } {
+  const { jobs, nextId } = checkStateFile(json);
+  return { jobs: jobs.map(keptOf), nextId };
+}
+
+/** The same as it stands. @throws UsageError that names the path of the first mistake. */
+export function checkStateFile(json: unknown): QueueStateFile {
   const version = (json as { version?: unknown } | null)?.version;
   if (typeof version === 'number' && version > STATE_VERSION)
     throw new UsageError(
@@ -138,7 +166,7 @@ export function readStateFile(json: unknown): { jobs: KeptJob[]; nextId: QueueJo
     byId.set(id, index);
   });
   for (const [index, one] of state.jobs.entries()) checkTogether(one, `jobs[${index}]`, byId);
-  return { jobs: state.jobs.map(keptOf), nextId: state.nextId };
+  return state;
 }
 
 /** What has to be true of several fields, and of several jobs. */

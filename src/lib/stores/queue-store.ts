@@ -10,7 +10,7 @@ import type { JobStore } from '../domain/ports.ts';
 import type { QueueJob, QueueJobId, QueueJobSpec, QueueState } from '../domain/queue.ts';
 import { QueueBase, SYSTEM_CLOCK } from './queue-base.ts';
 import { openQueueDatabase } from './queue-database.ts';
-import { type QueueRetryPolicy, settleAttempt } from './queue-end.ts';
+import { AttemptEnds, type QueueRetryPolicy } from './queue-end.ts';
 import type { QueueEvent } from './queue-event.ts';
 import { attemptOf, engineJobOf, exportOf, isFinal, type KeptJob, newJob, recordOf } from './queue-kept.ts';
 import type { LineHead } from './queue-line.ts';
@@ -33,7 +33,7 @@ const LOSSES_ALONE: QueueRetryPolicy = {
 export class QueueStore implements JobStore {
   readonly #base: QueueBase;
   readonly #verbs: QueueVerbs;
-  readonly #policy: QueueRetryPolicy;
+  readonly #ends: AttemptEnds;
   readonly #machineKeyOf: (machine: MachineName) => string | undefined;
   /** Which journal the file has; `delete` is slower and works on network file systems. */
   readonly journal: 'wal' | 'delete';
@@ -42,7 +42,7 @@ export class QueueStore implements JobStore {
     this.#base = base;
     this.journal = journal;
     this.#verbs = new QueueVerbs(base);
-    this.#policy = options.policy ?? LOSSES_ALONE;
+    this.#ends = new AttemptEnds(options.policy ?? LOSSES_ALONE);
     this.#machineKeyOf = options.machineKeyOf ?? (() => undefined);
   }
 
@@ -100,11 +100,21 @@ export class QueueStore implements JobStore {
     await this.#base.committed();
   }
 
+  /**
+   * Whether an attempt that ended so is its job's last; true for one that counts no more. Changes nothing, and `finish`
+   * goes by the same answer.
+   */
+  isLast(attempt: Attempt, outcome: JobOutcome, machine?: MachineName): boolean {
+    const kept = this.#current(attempt);
+    return kept === undefined || this.#ends.of(kept, outcome, machine).state !== 'queued';
+  }
+
   async finish(attempt: Attempt, outcome: JobOutcome, machine?: MachineName): Promise<void> {
     const kept = this.#current(attempt);
     if (kept === undefined) return;
     if (machine !== undefined) kept.machine = machine;
-    const { state, reason } = settleAttempt(kept, outcome, machine ?? kept.machine, this.#policy);
+    const { state, reason, changes } = this.#ends.of(kept, outcome, machine);
+    Object.assign(kept, changes);
     this.#base.memory.move(kept, state === 'queued' && kept.isHeld ? 'user-hold' : state, reason);
     await this.#base.committed();
   }
@@ -117,6 +127,11 @@ export class QueueStore implements JobStore {
   job(id: JobId): Job | undefined {
     const kept = this.#kept(id);
     return kept === undefined ? undefined : engineJobOf(kept);
+  }
+
+  /** What somebody asked for; of a job in any state. Undefined when it is not known. */
+  spec(id: JobId | QueueJobId): QueueJobSpec | undefined {
+    return this.#base.find(Number(id))?.spec;
   }
 
   /** Whether this is the attempt that counts, and it is not over. */
@@ -239,6 +254,32 @@ export class QueueStore implements JobStore {
     return this.#base.list(states, from, limit);
   }
 
+  /** Jobs that run, without a look at those that wait. */
+  running(): QueueJob[] {
+    return [...this.#base.memory.running()].map(recordOf);
+  }
+
+  /**
+   * How many jobs come before this one among those that may start now; undefined when it is not among them: it does not
+   * wait, its begin time has not come, or its array may have no more jobs running.
+   */
+  aheadInLine(id: QueueJobId): number | undefined {
+    const { line } = this.#base.memory;
+    const kept = this.#base.memory.get(id);
+    if (kept?.state !== 'queued' || !line.has(kept)) return undefined;
+    let ahead = 0;
+    for (const other of line) {
+      if (other === kept) break;
+      ahead += 1;
+    }
+    return ahead;
+  }
+
+  /** Jobs that have not begun and wait for one machine and no other, by machine. */
+  waitingByMachine(): ReadonlyMap<MachineName, readonly QueueJobId[]> {
+    return this.#base.memory.waitingByMachine();
+  }
+
   /** What a job that is `holding` still waits for. */
   waitsFor(id: QueueJobId): QueueJobId[] {
     return this.#base.memory.waitsFor(id);
@@ -269,6 +310,11 @@ export class QueueStore implements JobStore {
     return this.#base.events.oldest;
   }
 
+  /** The number of the newest event; 0 before the first. */
+  get lastEvent(): number {
+    return this.#base.events.last;
+  }
+
   /** Tells of events once they are on the disk. Returns the way to stop hearing. */
   onEvents(listener: (events: readonly QueueEvent[]) => void): () => void {
     return this.#base.events.onEvents(listener);
@@ -283,9 +329,18 @@ export class QueueStore implements JobStore {
   // The whole state.
 
   exportState(): QueueStateFile {
+    return {
+      format: STATE_FORMAT,
+      version: STATE_VERSION,
+      nextId: this.nextId,
+      jobs: [...this.exportJobs()],
+    };
+  }
+
+  /** The jobs of `exportState` one by one, by id. To be read in one go: nothing can be written in between. */
+  *exportJobs(): Generator<QueueStateFile['jobs'][number], void, undefined> {
     this.#base.flush();
-    const jobs = [...this.#base.tables.jobs(ALL_STATES)].map(exportOf);
-    return { format: STATE_FORMAT, version: STATE_VERSION, nextId: this.nextId, jobs };
+    for (const kept of this.#base.tables.jobs(ALL_STATES)) yield exportOf(kept);
   }
 
   /**
