@@ -12,6 +12,7 @@ export interface SubmitJob {
   /** Run under bash as it stands. */
   readonly command: string;
   /** Instead of what all jobs of the submit have. */
+  readonly name?: string;
   readonly request?: ResourceRequest;
   readonly copyForwards?: Job['copyForwards'];
   readonly shareForwards?: readonly string[];
@@ -287,6 +288,8 @@ export interface ImportAnswer {
   /** Absent but for the last piece. */
   readonly jobs?: number;
   readonly machines?: number;
+  /** What a person should know, one line each. */
+  readonly warnings?: readonly string[];
 }
 
 /** `stop`: settles when the service is about to end. */

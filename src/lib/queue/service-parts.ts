@@ -1,0 +1,41 @@
+/** A service as its verbs see it. */
+import type { MachinePool } from '../allocator/machine-pool.ts';
+import type { QueueJobId, QueueJobSpec } from '../domain/queue.ts';
+import type { KeptParts } from '../files/kept-parts.ts';
+import type { QueueStore } from '../stores/queue-store.ts';
+import type { ExplainOptions } from './explain.ts';
+import type { JobOutputs } from './job-output.ts';
+import type { ListedMachine } from './machine-list.ts';
+import type { QueueMachines } from './queue-machines.ts';
+import type { InfoAnswer, QueueOrder, StopAnswer, StopRequest } from './requests.ts';
+import type { ScriptStore } from './script-store.ts';
+
+/** What the verbs are made of. */
+export interface ServiceParts {
+  readonly id: string;
+  readonly dataFolder: string;
+  readonly store: QueueStore;
+  readonly machines: QueueMachines;
+  readonly scripts: ScriptStore;
+  readonly parts: KeptParts;
+  readonly pool: MachinePool;
+  readonly order: QueueOrder;
+  /** The machine that is kept free for a job that was passed over for too long. */
+  readonly keptFree: ExplainOptions['keptFree'];
+  info(): InfoAnswer;
+  /** Files with what a job printed. */
+  outputsOf(spec: QueueJobSpec, id: QueueJobId): JobOutputs;
+  /** Ends attempts that the store wants to end, once it has said so on the disk. */
+  endRunning(ids: readonly QueueJobId[], reason: string): Promise<void>;
+  /** Removes source trees and scripts that no job needs. Returns the bytes that were freed. */
+  removeUnused(): Promise<number>;
+  /** Puts machines in the place of all that are here; those that are not among them leave. */
+  replaceMachines(listed: readonly ListedMachine[]): Promise<void>;
+  /** The state was replaced: goes on with what that calls running. */
+  takeUpImported(): Promise<void>;
+  /**
+   * Ends the service; `answered` is waited for before the door closes.
+   * @throws UsageError when it was to stop only when idle, and is not
+   */
+  stop(request: StopRequest, answered?: Promise<void>): Promise<StopAnswer>;
+}

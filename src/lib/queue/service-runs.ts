@@ -1,0 +1,91 @@
+/** How the service's jobs run on its machines: each with its own folders, variables and limits. */
+import { mkdirSync } from 'node:fs';
+import { UsageError } from '../domain/errors.ts';
+import type { Attempt, Job, JobId } from '../domain/job.ts';
+import type { QueueJobSpec } from '../domain/queue.ts';
+import type { KeptParts } from '../files/kept-parts.ts';
+import type { JobSettings } from '../runner/job-settings.ts';
+import type { RunnerOptions } from '../runner/machine-runner.ts';
+import type { QueueStore } from '../stores/queue-store.ts';
+import { setAsideEarlier } from '../stores/result-folder.ts';
+import { TOOL_VERSION } from '../util/tool-version.ts';
+import { ResultsSync } from './results-sync.ts';
+import { type ScriptStore, scriptCommand } from './script-store.ts';
+
+const KILL_GRACE_MS = 10_000;
+
+/** What the runs are made of. */
+export interface ServiceRunsOptions extends Partial<Pick<RunnerOptions, 'outputPollMs' | 'gpuWaitMs'>> {
+  readonly serviceId: string;
+  readonly store: QueueStore;
+  readonly parts: KeptParts;
+  readonly scripts: ScriptStore;
+  /** What is known of attempts of an earlier life of the service. */
+  readonly earlier: () => {
+    ownsOutput(attempt: Attempt): boolean;
+    hasBegun(attempt: Attempt): boolean;
+  };
+  /** Results cannot be kept on this computer. */
+  readonly onLocalProblem: (error: Error) => void;
+}
+
+/** What the runners of all machines need. */
+export class ServiceRuns {
+  /** For every machine's runner. */
+  readonly options: Omit<RunnerOptions, 'events'>;
+  readonly #options: ServiceRunsOptions;
+  readonly #sync = new ResultsSync();
+
+  constructor(options: ServiceRunsOptions) {
+    this.#options = options;
+    const { serviceId, store, parts, earlier, onLocalProblem, outputPollMs, gpuWaitMs } = options;
+    this.options = {
+      batch: { id: serviceId, toolVersion: TOOL_VERSION },
+      resultsFolder: undefined,
+      resultsSync: this.#sync,
+      treeOf: async (job) => await parts.tree(this.#spec(job).treeParts),
+      settingsOf: (job, { isAdopted }) => this.#settingsOf(job, isAdopted),
+      ownsOutput: (attempt) => earlier().ownsOutput(attempt),
+      hasBegun: (attempt) => earlier().hasBegun(attempt),
+      isCurrent: (attempt) => store.isCurrent(attempt),
+      isLast: (attempt, outcome, machine) => store.isLast(attempt, outcome, machine),
+      onLocalProblem,
+      ...(outputPollMs === undefined ? {} : { outputPollMs }),
+      ...(gpuWaitMs === undefined ? {} : { gpuWaitMs }),
+    };
+  }
+
+  /** A job's result was written: it is put on the disk before its machine forgets it. */
+  noteEnd(job: JobId): void {
+    const spec = this.#options.store.spec(job);
+    if (spec !== undefined) this.#sync.note(spec.results);
+  }
+
+  #spec(job: Job): QueueJobSpec {
+    const spec = this.#options.store.spec(job.id);
+    if (spec === undefined) throw new UsageError(`job ${job.id} is not known any more`);
+    return spec;
+  }
+
+  async #settingsOf(job: Job, isAdopted: boolean): Promise<JobSettings> {
+    const { results, script, stdout, stderr, env, ...spec } = this.#spec(job);
+    const { timeoutMs, killAfterMs = KILL_GRACE_MS, maxOutputBytes } = spec;
+    mkdirSync(results, { recursive: true });
+    if (!isAdopted) await setAsideEarlier(results, job.name);
+    return {
+      resultsFolder: results,
+      outputs: {
+        ...(stdout === undefined ? {} : { out: stdout }),
+        ...(stderr === undefined ? {} : { err: stderr }),
+      },
+      env,
+      jobId: job.id,
+      killGraceMs: killAfterMs,
+      ...(script === undefined || isAdopted
+        ? {}
+        : { commandText: scriptCommand({ ...script, text: await this.#options.scripts.text(script.id) }) }),
+      ...(timeoutMs === undefined ? {} : { timeoutMs }),
+      ...(maxOutputBytes === undefined ? {} : { maxOutputBytes }),
+    };
+  }
+}

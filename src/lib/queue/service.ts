@@ -1,0 +1,489 @@
+/**
+ * The queue service: jobs come through its door at any time, machines come and go, and whatever happens to it, the next
+ * one goes on where it was.
+ *
+ *     door -> verbs -> store <- engine -> backend -> pool of machines, or here
+ *
+ * What is acknowledged is on the disk. An attempt is claimed in the store, with its machine, before the machine hears of it;
+ * so the next service knows where to ask, and none is started twice.
+ */
+import { mkdirSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join, resolve } from 'node:path';
+import { watchAbsences } from '../allocator/absence.ts';
+import { MachinePool, type PoolMachine } from '../allocator/machine-pool.ts';
+import type { OpenPoolOptions } from '../allocator/open-pool.ts';
+import { UsageError } from '../domain/errors.ts';
+import type { SchedulerEvent } from '../domain/events.ts';
+import type { MachineName } from '../domain/machine.ts';
+import type { JobStore } from '../domain/ports.ts';
+import type { QueueJobId, QueueJobSpec } from '../domain/queue.ts';
+import { DEFAULT_REQUEST } from '../domain/request-defaults.ts';
+import { Engine } from '../engine/engine.ts';
+import { KeptParts } from '../files/kept-parts.ts';
+import { originOf } from '../runner/batch-origin.ts';
+import { machineKey } from '../runner/job-folder.ts';
+import type { BatchOrigin } from '../runner/machine-session.ts';
+import { QueueStore } from '../stores/queue-store.ts';
+import { EventStream } from '../util/event-stream.ts';
+import { TOOL_VERSION } from '../util/tool-version.ts';
+import { DataFolder } from './data-folder.ts';
+import { DoorServer } from './door-server.ts';
+import { type Adopted, EarlierClaims } from './earlier-claims.ts';
+import type { ExplainOptions } from './explain.ts';
+import { HereRuns } from './here-runs.ts';
+import { outputsOf } from './job-output.ts';
+import { LocalTrouble } from './local-trouble.ts';
+import type { ListedMachine } from './machine-list.ts';
+import { QueueMachines } from './queue-machines.ts';
+import type { InfoAnswer, QueueOrder, StopAnswer, StopRequest } from './requests.ts';
+import { ScriptStore } from './script-store.ts';
+import { ServiceBackend } from './service-backend.ts';
+import { serviceId } from './service-id.ts';
+import type { ServiceOptions } from './service-options.ts';
+import type { ServiceParts } from './service-parts.ts';
+import { ServiceRuns } from './service-runs.ts';
+import { Starvation } from './starvation.ts';
+import { SubmissionTimeouts } from './submission-timeouts.ts';
+import { verbsOf } from './verbs.ts';
+
+export type { ServiceOptions } from './service-options.ts';
+
+const STARVATION_LIMIT_MS = 10 * 60_000;
+const LOOK_AGAIN_MS = 10_000;
+
+/** A queue service that runs in this process. */
+export class QueueService implements ServiceParts, AsyncDisposable {
+  readonly id: string;
+  readonly dataFolder: string;
+  readonly logFolder: string;
+  /** Everything that happens on its machines. */
+  readonly events = new EventStream<SchedulerEvent>();
+  /** Settles when it has ended, for whatever reason. */
+  readonly stopped: Promise<StopAnswer>;
+  readonly store: QueueStore;
+  readonly parts: KeptParts;
+  readonly scripts: ScriptStore;
+  readonly pool: MachinePool;
+  readonly machines: QueueMachines;
+  readonly here: HereRuns;
+  readonly engine: Engine;
+  readonly options: ServiceOptions;
+  readonly #startedAt = Date.now();
+  readonly #folder: DataFolder;
+  readonly #runs: ServiceRuns;
+  readonly #trouble: LocalTrouble;
+  readonly #backend: ServiceBackend;
+  readonly #earlier: EarlierClaims;
+  readonly #starvation: Starvation;
+  readonly #timeouts: SubmissionTimeouts;
+  readonly #stopWatching: (() => void)[] = [];
+  #door: DoorServer | undefined;
+  #isEnding = false;
+  #settleStopped: (answer: StopAnswer) => void = () => {};
+
+  /**
+   * Takes the data folder, goes on with what is in it, and opens the door; the machines join in the background.
+   * @throws UsageError when another service has the folder, or an option is wrong; SchedulerError when it is damaged
+   */
+  static async open(options: ServiceOptions): Promise<QueueService> {
+    const folder = DataFolder.take(options.dataFolder);
+    let store: QueueStore | undefined;
+    try {
+      if (folder.isTakenOver) options.onNote?.('the service before this one died: taking over what it left');
+      let service: QueueService | undefined;
+      store = await privately(() =>
+        QueueStore.open(folder.path, {
+          ...(options.tuning?.clock === undefined ? {} : { clock: options.tuning.clock }),
+          policy: {
+            isWorth: () => true,
+            canRun: ({ request }) => service?.machines.canEver(request).fits ?? true,
+            canRunElsewhere: (job) => service?.pool.canRunElsewhere(job) ?? false,
+          },
+          machineKeyOf: (machine) => service?.machineKeyOf(machine),
+          onProblem: (error) =>
+            options.onNote?.(`the queue cannot be written: ${error.message}; trying again`),
+        }),
+      );
+      const parts = await KeptParts.open(join(folder.path, 'parts'));
+      service = new QueueService(options, folder, store, parts);
+      await service.#begin();
+      return service;
+    } catch (error) {
+      store?.close();
+      folder.release();
+      throw error;
+    }
+  }
+
+  private constructor(options: ServiceOptions, folder: DataFolder, store: QueueStore, parts: KeptParts) {
+    this.options = options;
+    this.#folder = folder;
+    this.store = store;
+    this.parts = parts;
+    this.dataFolder = folder.path;
+    this.logFolder = resolve(options.logFolder ?? join(folder.path, 'logs'));
+    this.id = serviceId(folder.path);
+    this.scripts = new ScriptStore(join(folder.path, 'scripts'));
+    this.stopped = new Promise((settle) => {
+      this.#settleStopped = settle;
+    });
+    this.#trouble = new LocalTrouble((error) => this.#onTrouble(error), options.tuning?.troublePauseMs);
+    const { outputPollMs, gpuWaitMs } = options.tuning ?? {};
+    this.#runs = new ServiceRuns({
+      ...{ serviceId: this.id, store, parts, scripts: this.scripts },
+      earlier: () => this.#earlier,
+      onLocalProblem: (error) => this.#trouble.note(error),
+      ...(outputPollMs === undefined ? {} : { outputPollMs }),
+      ...(gpuWaitMs === undefined ? {} : { gpuWaitMs }),
+    });
+    this.pool = new MachinePool([], {
+      onQuarantined: (machine, reason) =>
+        this.events.publish({ type: 'machine:quarantined', at: Date.now(), machine, reason }),
+      onReturned: (_, attempt, machine) => void this.#earlier.onReturned(attempt, machine).catch(() => {}),
+    });
+    this.machines = new QueueMachines({
+      folder: folder.path,
+      pool: this.pool,
+      poolOptions: this.#poolOptions(),
+      onJoined: (machine) => this.#lookAround(machine),
+      runningOn: (name) => this.#runningOn(name, false),
+      runsHere: (name) => this.#runningOn(name, true),
+      waitingFor: (name) => store.waitingByMachine().get(name) ?? [],
+      end: (name, how) => this.#endOn(name, how),
+      isWaiting: () => store.waitingKinds > 0,
+      onOpened: () => this.here.workersChanged(),
+      ...(options.tuning?.measureEveryMs === undefined
+        ? {}
+        : { measureEveryMs: options.tuning.measureEveryMs }),
+    });
+    const { hasBegun, isCurrent, isLast } = this.#runs.options;
+    this.here = new HereRuns({
+      ...{ hasBegun, isCurrent, isLast },
+      serviceId: this.id,
+      toolVersion: TOOL_VERSION,
+      origin: this.#origin,
+      workers: () => this.machines.names().map((name) => ({ name, isOpen: this.machines.isOpen(name) })),
+      configOf: (name) => this.machines.entryOf(name)?.config,
+      specOf: (id) => store.spec(id),
+      workerOf: (id) => store.get(id)?.machine,
+      scripts: this.scripts,
+      logFolder: this.logFolder,
+      events: this.events,
+    });
+    this.#backend = new ServiceBackend({
+      pool: this.pool,
+      here: this.here,
+      trouble: this.#trouble,
+    });
+    this.engine = new Engine(this.#storeOfEngine(), this.#backend, {
+      isEndless: true,
+      isStrict: this.order === 'strict',
+    });
+    this.#earlier = new EarlierClaims({
+      serviceId: this.id,
+      store,
+      pool: this.pool,
+      here: this.here,
+      engine: this.engine,
+      patient: (job, running) => this.#backend.patient(job, running),
+      onAdopted: (adopted) => this.#tellAdopted(adopted),
+      onReplaced: (machine, jobs) => this.#tellReplaced(machine, jobs),
+    });
+    this.#starvation = new Starvation({
+      pool: this.pool,
+      store,
+      limitMs: options.starvationLimitMs ?? STARVATION_LIMIT_MS,
+      ...(options.tuning?.clock === undefined ? {} : { clock: options.tuning.clock }),
+    });
+    this.#timeouts = new SubmissionTimeouts({ store });
+  }
+
+  async #begin(): Promise<void> {
+    const { store, options } = this;
+    mkdirSync(this.logFolder, { recursive: true, mode: 0o700 });
+    this.events.subscribe((event) => this.#hear(event));
+    store.onPending(() => this.machines.noteWaiting());
+    const awaited = await this.#earlier.takeUp();
+    if (awaited > 0) options.onNote?.(`${countOf(awaited, 'job')} of before: their machines are asked`);
+    this.#door = await privately(() =>
+      DoorServer.open({
+        dataFolder: this.dataFolder,
+        verbs: verbsOf(this),
+        ...(options.group === undefined ? {} : { group: options.group }),
+      }),
+    );
+    for (const note of this.#door.notes) options.onNote?.(note);
+    for (const warning of await this.machines.start(options.machines ?? [])) options.onNote?.(warning);
+    const { machineLostAfterMs } = options;
+    if (machineLostAfterMs !== undefined) this.#watchAbsences(machineLostAfterMs);
+    this.#starvation.start();
+    this.#timeouts.watch(() => this.engine.running());
+    void this.engine.run();
+    if (store.waitingKinds > 0) this.machines.noteWaiting();
+  }
+
+  /** Where its socket is. */
+  get socketPath(): string {
+    return this.#door?.socketPath ?? '';
+  }
+
+  info(): InfoAnswer {
+    return {
+      version: TOOL_VERSION,
+      id: this.id,
+      host: hostname(),
+      pid: process.pid,
+      startedAt: this.#startedAt,
+      dataFolder: this.dataFolder,
+      logFolder: this.logFolder,
+      order: this.order,
+      counts: this.store.counts(),
+    };
+  }
+
+  /** Who a machine is, whatever it is called. */
+  machineKeyOf(name: MachineName): string | undefined {
+    const machine = this.pool.machines.find((one) => one.name === name);
+    return machine === undefined ? undefined : machineKey(machine.snapshot.identity);
+  }
+
+  async endRunning(ids: readonly QueueJobId[], reason: string): Promise<void> {
+    // A job that is being claimed right now is known to the engine a moment after the store's word.
+    await new Promise((done) => setImmediate(done));
+    const wanted = new Set(ids);
+    for (const running of [...this.engine.running()])
+      if (wanted.has(Number(running.attempt.job))) running.cancel(reason);
+  }
+
+  async removeUnused(): Promise<number> {
+    const used = this.store.list().map(({ spec }) => spec);
+    await this.scripts.removeExcept(used.flatMap(({ script }) => script?.id ?? []));
+    return (await this.parts.removeExcept(used.flatMap(({ treeParts }) => treeParts))).bytes;
+  }
+
+  get order(): QueueOrder {
+    return this.options.order ?? 'skip';
+  }
+
+  get keptFree(): ExplainOptions['keptFree'] {
+    return this.#starvation.kept;
+  }
+
+  async replaceMachines(listed: readonly ListedMachine[]): Promise<void> {
+    for (const warning of await this.machines.import(listed)) this.options.onNote?.(warning);
+  }
+
+  /** Goes on with what an earlier service left on a machine; one that does not answer that question is asked again. */
+  async #lookAround(machine: PoolMachine): Promise<void> {
+    for (let hasFailed = false; !this.#isLeft; hasFailed = true) {
+      try {
+        return await this.#earlier.onJoined(machine);
+      } catch (error) {
+        if (this.pool.machineOf(machine.name) !== machine) throw error; // it was removed
+        if (!hasFailed)
+          this.options.onNote?.(
+            `${machine.name} does not tell what is there, and gets no jobs until it does: ${(error as Error).message}`,
+          );
+        await new Promise((done) => setTimeout(done, LOOK_AGAIN_MS).unref());
+      }
+    }
+  }
+
+  async takeUpImported(): Promise<void> {
+    await this.#earlier.takeUp();
+    for (const machine of this.pool.machines) await this.#earlier.onJoined(machine);
+  }
+
+  /**
+   * Ends the service; `answered` is waited for before the door closes.
+   * @throws UsageError when it was to stop only when idle, and is not
+   */
+  async stop({ how }: StopRequest, answered: Promise<void> = Promise.resolve()): Promise<StopAnswer> {
+    const { running, queued, holding, 'user-hold': held } = this.store.counts();
+    const waiting = queued + holding + held;
+    if (how === 'when-idle' && running + waiting > 0)
+      throw new UsageError(
+        `the service is not idle: ${countOf(running, 'job')} ${running === 1 ? 'runs' : 'run'} and ${waiting} wait`,
+      );
+    if (this.#isEnding) throw new UsageError('the service is stopping already');
+    this.#isEnding = true;
+    if (how === 'kill') await this.#killAll();
+    const answer = { running: this.store.counts().running, waiting };
+    void answered.then(() => this.#close(answer));
+    return answer;
+  }
+
+  async #killAll(): Promise<void> {
+    const reason = 'the service was stopped with --kill';
+    this.engine.stop();
+    const ids = this.store.claimed().map(({ attempt }) => Number(attempt.job));
+    await this.store.kill(ids, reason);
+    await this.endRunning(ids, reason);
+    // Those on machines that are away cannot hear it now: the next service tells them.
+    const isWithinReach = () => {
+      const stranded = new Set(this.pool.stranded().map(({ attempt }) => attempt.job));
+      return [...this.engine.running()].some(({ attempt }) => !stranded.has(attempt.job));
+    };
+    while (isWithinReach()) await new Promise((done) => setTimeout(done, 50));
+  }
+
+  async #close(answer: StopAnswer): Promise<void> {
+    this.#isEnding = true;
+    this.#isLeft = true;
+    this.engine.leave();
+    this.#starvation.stop();
+    this.#timeouts.stop();
+    for (const stop of this.#stopWatching) stop();
+    this.#trouble.close();
+    try {
+      await this.#door?.close();
+      await this.machines.close();
+      await this.#backend.close();
+    } finally {
+      this.#isClosed = true;
+      try {
+        this.store.close();
+      } finally {
+        this.#folder.release();
+        this.#settleStopped(answer);
+      }
+    }
+  }
+  #isClosed = false;
+  #isLeft = false;
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#isEnding) await this.stop({ how: 'leave' });
+    await this.stopped;
+  }
+
+  /** The store as the engine has it: when the service ends, what it sees of attempts that go on is no end of theirs. */
+  #storeOfEngine(): JobStore {
+    const { store } = this;
+    return {
+      pending: () => store.pending(),
+      get waitingKinds() {
+        return store.waitingKinds;
+      },
+      claim: (job, machine) => store.claim(job, machine),
+      unclaim: async (attempt) => {
+        if (!this.#isLeft) await store.unclaim(attempt);
+      },
+      finish: async (attempt, outcome, machine) => {
+        if (!this.#isLeft) await store.finish(attempt, outcome, machine);
+      },
+      onPending: (listener) => store.onPending(listener),
+    };
+  }
+
+  #poolOptions(): Omit<OpenPoolOptions, 'machines'> {
+    const { placement, tuning = {} } = this.options;
+    const { ssh, query, lateJoin, backoff } = tuning;
+    return {
+      events: this.events,
+      typicalRequest: DEFAULT_REQUEST,
+      isResumed: true,
+      origin: this.#origin,
+      runner: this.#runs.options,
+      ...(placement === undefined ? {} : { placement }),
+      ...(ssh === undefined ? {} : { ssh }),
+      ...(query === undefined ? {} : { query }),
+      ...(lateJoin === undefined ? {} : { lateJoin }),
+      ...(backoff === undefined ? {} : { backoff }),
+    };
+  }
+
+  /** For whoever finds its jobs on a machine. */
+  get #origin(): BatchOrigin {
+    return originOf(this.dataFolder, join(this.dataFolder, 'queue'));
+  }
+
+  outputsOf(spec: QueueJobSpec, id: QueueJobId): ReturnType<typeof outputsOf> {
+    return outputsOf(spec, id, this.logFolder);
+  }
+
+  #hear(event: SchedulerEvent): void {
+    if (this.#isClosed) return;
+    this.#timeouts.hear(event);
+    if (event.type === 'job:ended') this.#runs.noteEnd(event.job);
+    if (event.type === 'job:started') {
+      const { job, attempt: number, machine, startedAt } = event;
+      const key = this.machineKeyOf(machine) ?? '';
+      void this.store.noteStarted({ job, number }, machine, key, startedAt);
+    }
+    this.store.tell(event);
+  }
+
+  #runningOn(name: string, isHere: boolean): readonly QueueJobId[] {
+    return this.store
+      .claimed()
+      .filter(({ machine, job }) => machine === name && (job.runHere === true) === isHere)
+      .map(({ attempt }) => Number(attempt.job));
+  }
+
+  /** Ends what runs on a machine that is to go: its jobs wait again, or are dropped. */
+  async #endOn(name: MachineName, { drop }: { readonly drop: boolean }): Promise<void> {
+    const ids = [...this.#runningOn(name, false), ...this.#runningOn(name, true)];
+    const reason = `${name} was removed with --kill`;
+    if (drop) await this.store.kill(ids, reason);
+    else await this.store.requeue(ids, reason);
+    await this.endRunning(ids, reason);
+    // What cannot hear it is given up: the machine is to be ours no more.
+    for (const one of this.pool.stranded()) if (one.machine === name) one.giveUp(reason);
+  }
+
+  #watchAbsences(lostAfterMs: number): void {
+    this.#stopWatching.push(
+      watchAbsences({
+        machines: () => this.machines.names(),
+        isUp: (machine) => this.pool.isUp(machine),
+        lostAfterMs,
+        onLost: (machine, awayMs) => {
+          const seconds = Math.round(awayMs / 1000);
+          const reason = `${machine} has been away for ${seconds} s (--machine-lost-after)`;
+          const jobs = this.pool.giveUp(machine, reason);
+          this.events.publish({ type: 'machine:given-up', at: Date.now(), machine, awayMs, jobs });
+        },
+      }),
+    );
+  }
+
+  #tellAdopted(adopted: Adopted): void {
+    const { machine, running, ended, unstarted } = adopted;
+    this.store.tell({ type: 'queue:adopted', ...adopted });
+    const where = machine === undefined ? 'here' : `on ${machine}`;
+    this.options.onNote?.(
+      `adopted ${where}: ${running} running, ${ended} ended meanwhile, ${unstarted} not begun, which wait again`,
+    );
+  }
+
+  #tellReplaced(machine: MachineName, jobs: readonly QueueJobId[]): void {
+    const count = countOf(jobs.length, 'job');
+    const message =
+      `${count} of before may still run on another machine that had this name, or under another account: ${jobs.slice(0, 10).join(', ')}; ` +
+      `when that is gone, \`job_queue remove-machine ${machine} --kill\` has them wait again`;
+    this.options.onNote?.(`${machine}: ${message}`);
+    this.events.publish({ type: 'machine:warned', at: Date.now(), machine, message });
+  }
+
+  #onTrouble(error: Error | undefined): void {
+    if (error === undefined) this.#backend.tellCapacity();
+    else
+      this.options.onNote?.(`results cannot be kept here: ${error.message}; nothing is started for a while`);
+  }
+}
+
+/** What it makes is for nobody else to read, whatever the caller's umask is. */
+async function privately<T>(make: () => Promise<T>): Promise<T> {
+  const before = process.umask(0o077);
+  try {
+    return await make();
+  } finally {
+    process.umask(before);
+  }
+}
+
+function countOf(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}

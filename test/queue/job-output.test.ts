@@ -1,0 +1,172 @@
+/** What jobs print is read from real files, while they grow, from the start of an attempt to the last byte. */
+import { spawnSync } from 'node:child_process';
+import { appendFile, mkdir, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { type JobOutcome, jobId } from '../../src/lib/domain/job.ts';
+import { machineName } from '../../src/lib/domain/machine.ts';
+import type { QueueJob } from '../../src/lib/domain/queue.ts';
+import { outputsOf, streamOutput } from '../../src/lib/queue/job-output.ts';
+import { QueueStore } from '../../src/lib/stores/queue-store.ts';
+import { scratch } from '../remote/run-over.ts';
+import { until } from '../rig/until.ts';
+import { smallSpec } from '../stores/queue-jobs.ts';
+
+const GOOD: JobOutcome = { type: 'exited', exitCode: 0 };
+const m1 = machineName('m1');
+const policy = { isWorth: () => true, canRunElsewhere: () => true, canRun: () => true };
+
+let folder: Awaited<ReturnType<typeof scratch>>;
+let store: QueueStore;
+let results: string;
+
+beforeEach(async () => {
+  folder = await scratch();
+  store = await QueueStore.open(folder.path, { policy });
+  results = join(folder.path, 'job_results');
+  await mkdir(results);
+});
+
+afterEach(async () => {
+  store.close();
+  await folder[Symbol.asyncDispose]();
+});
+
+const filesOf = (job: QueueJob) => outputsOf(job.spec, job.id, join(folder.path, 'logs'));
+
+/** A new job, and how to begin and end its attempts. */
+async function job(more: Parameters<typeof smallSpec>[1] = {}) {
+  const name = `job_${store.nextId}`;
+  const [id = 0] = await store.add([smallSpec(name, { results, retries: 1, ...more })]);
+  const out = join(results, `${name}.out`);
+  let number = 0;
+  return {
+    ...{ id, out, err: join(results, `${name}.err`) },
+    begin: async (text = '') => {
+      await store.claim(jobId(String(id)), m1);
+      number += 1;
+      await writeFile(out, text);
+      await store.noteStarted({ job: jobId(String(id)), number }, m1, 'key', Date.now());
+    },
+    end: (outcome: JobOutcome) => store.finish({ job: jobId(String(id)), number }, outcome, m1),
+  };
+}
+
+/** Reads in the background: what has come, as text, and the rest of it. */
+function read(id: number, { follow = false, signal }: { follow?: boolean; signal?: AbortSignal } = {}) {
+  const items: string[] = [];
+  const sizes: number[] = [];
+  const stream = streamOutput({
+    store,
+    id,
+    follow,
+    outputsOf: filesOf,
+    pollMs: 5,
+    ...(signal ? { signal } : {}),
+  });
+  const done = (async () => {
+    for await (const item of stream) {
+      if (item.type === 'chunk') {
+        const bytes = Buffer.from(item.base64, 'base64');
+        sizes.push(bytes.length);
+        items.push(`${item.stream} ${bytes.toString()}`);
+      } else
+        items.push(
+          item.type === 'end'
+            ? `end ${item.state} ${JSON.stringify(item.outcome)}`
+            : `restarted ${item.attempt}`,
+        );
+    }
+  })();
+  return { items, sizes, done };
+}
+
+test('a job is followed from before its start to its last byte', async () => {
+  const one = await job();
+  const { items, done } = read(one.id, { follow: true });
+  await one.begin('a');
+  await until(() => items.length === 1);
+  await appendFile(one.out, 'b');
+  await until(() => items.length === 2);
+  await writeFile(one.err, 'wrong');
+  await until(() => items.length === 3);
+  await appendFile(one.out, 'last');
+  await one.end(GOOD);
+  await done;
+  expect(items).toEqual(['out a', 'out b', 'err wrong', 'out last', `end success ${JSON.stringify(GOOD)}`]);
+});
+
+test('another attempt is told, and read from its beginning, not what the earlier one left', async () => {
+  const one = await job();
+  await one.begin('first attempt');
+  const { items, done } = read(one.id, { follow: true });
+  await until(() => items.length === 1);
+  await rename(one.out, join(results, 'job_1.attempt-1.out'));
+  await one.end({ type: 'exited', exitCode: 3 });
+  await store.claim(jobId('1'), m1);
+  await writeFile(one.out, 'left'); // by whoever; the second attempt has not begun
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(items).toEqual(['out first attempt']);
+  await writeFile(one.out, 'second');
+  await store.noteStarted({ job: jobId('1'), number: 2 }, m1, 'key', Date.now());
+  await until(() => items.length === 3);
+  await appendFile(one.out, ' end');
+  await store.finish({ job: jobId('1'), number: 2 }, GOOD, m1);
+  await done;
+  expect(items.slice(1)).toEqual([
+    'restarted 2',
+    'out second',
+    'out  end',
+    `end success ${JSON.stringify(GOOD)}`,
+  ]);
+});
+
+test('without follow what is there is told; large output in pieces, both streams in turn', async () => {
+  const one = await job();
+  await one.begin('x'.repeat(600_000));
+  await writeFile(one.err, 'y'.repeat(300_000));
+  const { items, sizes, done } = read(one.id);
+  await done;
+  expect(items.map((item) => item.slice(0, 3))).toEqual(['out', 'err', 'out', 'err', 'out', 'end']);
+  expect(sizes).toEqual([262_144, 262_144, 262_144, 37_856, 75_712]);
+});
+
+test('what never was, or is no file, is empty; a job that never began shows nothing of an older file', async () => {
+  const fifo = join(folder.path, 'fifo');
+  expect(spawnSync('mkfifo', [fifo]).status).toBe(0);
+  const one = await job({ stdout: fifo, stderr: results });
+  await writeFile(one.out, 'of another queue');
+  const waiting = read(one.id);
+  await waiting.done;
+  expect(waiting.items).toEqual(['end queued undefined']);
+  await one.begin();
+  const { items, done } = read(one.id);
+  await done;
+  expect(items).toEqual(['end running undefined']);
+  expect(await read(99).done.catch((error: Error) => error.message)).toBe('there is no job 99');
+});
+
+test('of a job that runs here the log is read, to which all its attempts append', async () => {
+  const one = await job({ runHere: true, script: { name: 'a', id: 'b', args: [] } });
+  const log = join(folder.path, 'logs', 'job_1.txt');
+  await mkdir(join(folder.path, 'logs'));
+  await one.begin();
+  await writeFile(log, 'one ');
+  const { items, done } = read(one.id, { follow: true });
+  await until(() => items.length === 1);
+  await one.end({ type: 'exited', exitCode: 3 });
+  await one.begin();
+  await appendFile(log, 'two');
+  await one.end(GOOD);
+  await done;
+  expect(items).toEqual(['out one ', 'out two', `end success ${JSON.stringify(GOOD)}`]);
+});
+
+test('nobody who left is waited for', async () => {
+  const one = await job();
+  const abort = new AbortController();
+  const { items, done } = read(one.id, { follow: true, signal: abort.signal });
+  abort.abort();
+  await done;
+  expect(items).toEqual([]);
+});
