@@ -1,14 +1,13 @@
 /** The command line of execute_batch: what it takes, and what it means in the library's words. */
 import type { Argv } from 'yargs';
-import { parseResourceFlag } from '../lib/batch/job-command.ts';
 import type { SurvivalOptions } from '../lib/batch/survival-options.ts';
-import { TOOL_VERSION } from '../lib/batch/tool-version.ts';
 import { UsageError } from '../lib/domain/errors.ts';
 import type { Job } from '../lib/domain/job.ts';
-import { DEFAULT_REQUEST } from '../lib/domain/request-defaults.ts';
 import type { ResourceRequest } from '../lib/domain/resources.ts';
 import { nearestWord } from '../lib/util/nearest-word.ts';
+import { TOOL_VERSION } from '../lib/util/tool-version.ts';
 import { MODE_OPTIONS, type Mode, readMode } from './batch-mode.ts';
+import { readRequest } from './resource-arguments.ts';
 import { readSurvivalOptions, SURVIVAL_OPTIONS } from './survival-arguments.ts';
 
 /** What the user asked for. */
@@ -34,14 +33,6 @@ export interface BatchArguments {
   readonly failedLines: string | undefined;
 }
 
-const RESOURCE_VALUES = [
-  'num-cpus',
-  'memory-required',
-  'gpu-memory-required',
-  'gpu-utilization',
-  'num-gpus',
-] as const;
-const RESOURCE_SWITCHES = ['no-gpu-required', 'no-reserve-gpu', 'reserve'] as const;
 const SURVIVAL_VALUES = [
   'timeout',
   'kill-after',
@@ -179,14 +170,10 @@ export async function parseBatchArguments(argv: readonly string[]): Promise<Batc
       throw new UsageError(`--${flag} was given ${value.length} times, expected once`);
     return typeof value === 'string' ? value : undefined;
   };
-  let request: ResourceRequest = DEFAULT_REQUEST;
-  for (const flag of RESOURCE_VALUES) {
-    const value = text(parsed[flag], flag);
-    if (value !== undefined) request = { ...request, ...parseResourceFlag(`--${flag}`, value) };
-  }
-  for (const flag of RESOURCE_SWITCHES) {
-    if (parsed[flag] === true) request = { ...request, ...parseResourceFlag(`--${flag}`) };
-  }
+  const request = readRequest((flag) => {
+    const value: unknown = parsed[flag];
+    return value === true ? true : text(value, flag);
+  });
   const joblog = text(parsed.joblog, 'joblog');
   if (parsed.json && joblog === '-')
     throw new UsageError('--json and --joblog - both write to stdout: give the job log a file');

@@ -198,6 +198,16 @@ export class Project implements AsyncDisposable {
     return this.#start('execute-to.js', args, options);
   }
 
+  /** Starts job_queue. */
+  startQueue(args: readonly string[], options?: RunOptions): RunningCommand {
+    return this.#start('job-queue.js', args, options);
+  }
+
+  /** Runs job_queue to its end. */
+  queue(...args: readonly string[]): Promise<CommandEnd> {
+    return this.startQueue(args).ended;
+  }
+
   /** Runs execute_to to its end. */
   to(...args: readonly string[]): Promise<CommandEnd> {
     return this.startTo(args).ended;

@@ -1,0 +1,122 @@
+/** A service in this process, or in one of its own that outlives this one. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, fstatSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { SchedulerError } from '../../lib/domain/errors.ts';
+import type { InfoAnswer } from '../../lib/queue/requests.ts';
+import { visibleText } from '../../lib/util/terminal-text.ts';
+import { onInterrupt } from '../interrupts.ts';
+import { answer } from './door.ts';
+import { serviceText } from './event-text.ts';
+import { type StartArguments, startWords } from './start-arguments.ts';
+import type { Surroundings } from './subcommand.ts';
+
+const CODE_AFTER_SIGINT = 130;
+
+/** Serves until somebody stops it. Ctrl-C, SIGTERM and SIGHUP leave jobs running; a second Ctrl-C leaves at once. */
+export async function serve(
+  { sshConfig, ...options }: StartArguments,
+  { warn }: Pick<Surroundings, 'warn'>,
+): Promise<number> {
+  const say = timed(warn);
+  let stop: ((why: string) => void) | undefined;
+  let isStopWanted = false;
+  const wantStop = (why: string) => {
+    isStopWanted = true;
+    stop?.(why);
+  };
+  onInterrupt((count) => {
+    if (count > 1) process.exit(CODE_AFTER_SIGINT);
+    wantStop('Ctrl-C');
+  });
+  for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => wantStop(signal));
+
+  const { QueueService } = await import('../../lib/queue/service.ts');
+  const service = await QueueService.open({
+    ...options,
+    onNote: (line) => say(visibleText(line)),
+    tuning: { ssh: { onNewHostKey: say, ...(sshConfig !== undefined && { configFile: sshConfig }) } },
+  });
+  service.events.subscribe((event) => {
+    const text = serviceText(event);
+    if (text !== undefined) say(text);
+  });
+  stop = (why) => {
+    say(`${why}: stopping; jobs that run go on, and the next start takes them over`);
+    service.stop({ how: 'leave' }).catch(() => {}); // it is stopping already
+  };
+  say(`serving ${service.dataFolder} (process ${process.pid})`);
+  if (isStopWanted) stop('a signal at the start');
+  const { running, waiting } = await service.stopped;
+  say(`stopped: ${running} running, ${waiting} waiting`);
+  return 0;
+}
+
+/** A log without times tells little. A terminal shows what happens when it does. */
+function timed(warn: (message: string) => void): (message: string) => void {
+  if (process.stderr.isTTY) return warn;
+  return (message) => {
+    const now = new Date();
+    const local = new Date(now.getTime() - now.getTimezoneOffset() * 60_000);
+    warn(`${local.toISOString().slice(0, 19).replace('T', ' ')} ${message}`);
+  };
+}
+
+const ANSWER_LIMIT_MS = 120_000;
+const ERROR_LINES = 10;
+
+/**
+ * Starts the same program as a service in a session of its own, and returns when it answers.
+ * @throws SchedulerError with its last words when it ends before that
+ */
+export async function startDaemon(
+  args: StartArguments,
+  { print }: Pick<Surroundings, 'print'>,
+): Promise<number> {
+  const { dataFolder, logFolder } = args;
+  mkdirSync(logFolder, { recursive: true, mode: 0o700 });
+  const log = join(logFolder, 'service.log');
+  const fd = openSync(log, 'a', 0o600);
+  const begin = fstatSync(fd).size;
+  const program = [...process.execArgv, process.argv[1] ?? '', 'start', ...startWords(args)];
+  const child = spawn(process.execPath, program, { detached: true, stdio: ['ignore', fd, fd] });
+  closeSync(fd);
+  let ended: string | undefined;
+  child.on('exit', (code, signal) => {
+    ended = signal === null ? `exit code ${code}` : signal;
+  });
+  await once(child, 'spawn');
+  const deadline = Date.now() + ANSWER_LIMIT_MS;
+  while (!(await answers(dataFolder, child.pid))) {
+    if (ended !== undefined) throw new SchedulerError(lastWords(log, begin, ended));
+    if (Date.now() > deadline)
+      throw new SchedulerError(
+        `the service (process ${child.pid}) has not answered within ${ANSWER_LIMIT_MS / 1000} s; it was left running, and says what it does in ${log}`,
+      );
+    await sleep(50);
+  }
+  child.unref();
+  print(`serving as process ${child.pid}`);
+  print(`data: ${visibleText(dataFolder)}`);
+  print(`log:  ${visibleText(log)}`);
+  return 0;
+}
+
+async function answers(dataFolder: string, pid: number | undefined): Promise<boolean> {
+  const { DoorClient } = await import('../../lib/queue/door-client.ts');
+  try {
+    await using client = await DoorClient.connect(dataFolder);
+    return answer<InfoAnswer>(await client.call('info', {}), { pid: 'number' }, 'info').pid === pid;
+  } catch {
+    return false; // its door is not open yet
+  }
+}
+
+/** What it wrote, without the name that stands before each of our own lines. */
+function lastWords(log: string, begin: number, ended: string): string {
+  const lines = readFileSync(log).subarray(begin).toString().trimEnd().split('\n').slice(-ERROR_LINES);
+  const text = lines.map((line) => visibleText(line.replace(/^job_queue: /, ''))).join('\n');
+  return text === '' ? `the service ended at once (${ended}); see ${log}` : text;
+}
