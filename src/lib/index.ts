@@ -131,6 +131,14 @@ export { type LinkOptions, MachineLink } from './runner/machine-link.ts';
 export { MachineRunner, type RunnerOptions } from './runner/machine-runner.ts';
 export type { BatchFacts } from './runner/manifest.ts';
 
+// The queue service, and the way to its door; what is asked there is in `requests`.
+
+export type { QueueJob, QueueJobId, QueueJobSpec, QueueState } from './domain/queue.ts';
+export { DoorClient } from './queue/door-client.ts';
+export { connectDoor } from './queue/door-remote.ts';
+export type * from './queue/requests.ts';
+export { QueueService, type ServiceOptions } from './queue/service.ts';
+
 // Folders become one.
 
 export type { CaseSensitivity } from './folders/case-probe.ts';
