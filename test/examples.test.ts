@@ -191,6 +191,37 @@ describe('documents', () => {
     }
   });
 
+  test('the documents call job_queue as it is to be called, and docs/queue.md tells of every command', async () => {
+    const groups = ['service', 'machines', 'submit', 'look', 'jobs', 'follow', 'state'];
+    const commands = new Map<string, { parse(argv: readonly string[]): unknown }>();
+    for (const group of groups) {
+      const { COMMANDS } = (await import(`../src/cli/queue/${group}.ts`)) as {
+        COMMANDS: Record<string, { parse(argv: readonly string[]): unknown }>; // as each group exports
+      };
+      for (const [name, command] of Object.entries(COMMANDS)) commands.set(name, command);
+    }
+    const lines = [...(await shellLines('README.md')), ...(await shellLines('docs/queue.md'))].filter(
+      (line) => line.startsWith('job_queue '),
+    );
+    expect(lines.length).toBeGreaterThan(15);
+    for (const line of lines) {
+      const words = await runOrThrow('bash', [
+        '-c',
+        `job_queue() { printf '%s\\0' "$@"; }\n${line.replace(/ >\S+/, '')}`,
+      ]);
+      const argv = words.split('\0').slice(0, -1);
+      const name = argv.splice(argv[0]?.startsWith('--') === true ? 2 : 0, 1)[0] ?? '';
+      expect(() => commands.get(name)?.parse(argv), line).not.toThrow();
+      expect(commands.has(name), line).toBe(true);
+    }
+    const text = await readFile(join(root, 'docs/queue.md'), 'utf8');
+    expect(
+      [...commands.keys()].filter(
+        (name) => !text.includes(`\`${name}`) && !text.includes(`job_queue ${name}`),
+      ),
+    ).toEqual([]);
+  });
+
   test('docs/execute-to.md names every option of execute_to, and no other', async () => {
     const text = await readFile(join(root, 'docs/execute-to.md'), 'utf8');
     const options = (from: string) => new Set(from.match(/--[a-z][a-z-]+/g));
