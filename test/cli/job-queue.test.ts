@@ -157,14 +157,25 @@ test('machines come and go while it runs', async () => {
   expect((await project.queue('wait', String(waits))).exitCode).toBe(0);
 });
 
-test('through ssh: the service of another machine is asked with --host', async () => {
-  await using project = await Project.start(hosts);
-  if (!hostsAreMachines) return;
-  // A test host runs no service of ours: this computer's socket is reached through a host that shares no files. So the host is
-  // told of as one that has none.
-  const { exitCode, stderr } = await project.queue('--host', 'two.yaml', 'status');
-  expect(exitCode).toBe(255);
-  expect(stderr).toMatch(/no service runs on/);
+test('through ssh: the service of another machine is asked with --host; scripts travel as text, paths are its own', async () => {
+  // In loopback mode sshd runs as this account, so what is reached is the service of this test.
+  await using server = await TestHosts.start([{ name: 'server' }], { mode: 'loopback' });
+  await using project = await Project.start(server);
+  const data = join(project.path, 'data');
+  await serve(project, '--data-dir', data, '--machines', 'local');
+  const host = ['--host', 'server.yaml', '--data-dir', data] as const;
+  await project.write('job.sh', 'echo "sent as text: $1 in $PWD"\n');
+  const sent = await project.queue(...host, 'submit', '--quiet', ...TINY_CPU, 'job.sh', 'a b');
+  expect(sent).toMatchObject({ exitCode: 0, stdout: '1\n' });
+  expect((await project.queue(...host, 'wait', '1')).exitCode).toBe(0);
+  expect((await project.queue(...host, 'log', '1')).stdout).toMatch(/^sent as text: a b in \/.*\/work\n$/);
+  // Its results are where the service is: in the home folder there, since no --cwd was given.
+  expect(existsSync(join(project.home, 'job_results/job_1.json'))).toBe(true);
+  expect((await project.queue(...host, 'status', 'local', '--json')).stdout).toContain('"jobs_running":0');
+  const none = await project.queue('--host', 'server.yaml', 'status');
+  expect(none.exitCode).toBe(255);
+  expect(none.stderr).toMatch(/no service runs on/);
+  expect((await project.queue(...host, 'stop')).exitCode).toBe(0);
 });
 
 test('a second service is refused, a dead one is told of, and every command says when there is none', async () => {
