@@ -1,5 +1,5 @@
 /** The queue's file: which journal it gets, and which files are refused. */
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'libsql';
 import { expect, test } from 'vitest';
@@ -39,7 +39,7 @@ test('a file of a newer version is refused and left as it is', async () => {
   database.close();
   const before = readFileSync(path);
   await expect(QueueStore.open(folder.path)).rejects.toThrow(
-    /queue\.sqlite: a newer version of this program has written it \(its schema is 7, 1 is known here\)/,
+    /queue\.sqlite: a newer version of this program has written it \(its schema is 7, 2 is known here\)/,
   );
   expect(readFileSync(path).equals(before)).toBe(true);
 });
@@ -83,4 +83,37 @@ test('while the disk takes no writes nobody hears of success, and afterwards not
   const again = await QueueStore.open(folder.path);
   expect(again.list().map(({ id }) => id)).toEqual([1, 2]);
   again.close();
+});
+
+test('what is forgotten is given back: the file and its journal get small again', async () => {
+  using folder = temporaryFolder();
+  const size = (end: string) => statSync(join(folder.path, QUEUE_FILE + end)).size;
+  const store = await QueueStore.open(folder.path, { keptEvents: 10 });
+  const command = `true ${'x'.repeat(2000)}`;
+  await store.add(Array.from({ length: 3000 }, (_, n) => smallSpec(`j${n}`, { command })));
+  await store.kill([1], 'x');
+  await store.add([smallSpec('child', { dependsOn: [1] })]);
+  expect(store.get(3001)?.state).toBe('abort');
+  await store.kill(store.ids(['queued']), 'x');
+  expect(await store.clean(0, ['killed'])).toHaveLength(2999);
+  expect([size('') < 500_000, size('-wal')]).toEqual([true, 0]);
+  store.close();
+});
+
+test('a file of the first version is taken over, with what its jobs depend on', async () => {
+  using folder = temporaryFolder();
+  let store = await QueueStore.open(folder.path);
+  await store.add([smallSpec('a'), smallSpec('b', { dependsOn: [1] })]);
+  await store.kill([1], 'x');
+  store.close();
+  const database = new Database(join(folder.path, QUEUE_FILE));
+  database.exec(
+    'DROP TABLE needs; DROP INDEX jobs_by_state; CREATE INDEX jobs_by_state ON jobs (state, ended_at); PRAGMA user_version=1',
+  );
+  database.close();
+  store = await QueueStore.open(folder.path);
+  expect(store.list().map(({ state }) => state)).toEqual(['killed', 'abort']);
+  expect(await store.clean(0, ['killed'])).toEqual([]);
+  expect(await store.clean(0)).toEqual([1, 2]);
+  store.close();
 });

@@ -1,5 +1,8 @@
 /** Measures the queue's store: `node --import tsx test/stores/queue-measure.ts [JOBS]`. Not a test: machines differ. */
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { jobId } from '../../src/lib/domain/job.ts';
+import { QUEUE_FILE } from '../../src/lib/stores/queue-database.ts';
 import { QueueStore } from '../../src/lib/stores/queue-store.ts';
 import { smallSpec, temporaryFolder } from './queue-jobs.ts';
 
@@ -64,6 +67,47 @@ await timed('claim, start, end 2000', 2000, async () => {
     if (++n === 2000) break;
   }
 });
-await timed('hold all', jobs, () => store.hold(store.list({ states: ['queued'] }).map(({ id }) => id)));
+/** What a verb takes, and how long others have to wait meanwhile. */
+async function timedBeside(what: string, work: () => Promise<unknown>): Promise<void> {
+  let longest = 0;
+  let last = performance.now();
+  const timer = setInterval(() => {
+    const now = performance.now();
+    longest = Math.max(longest, now - last);
+    last = now;
+  }, 1);
+  await timed(what, jobs, work);
+  longest = Math.max(longest, performance.now() - last);
+  clearInterval(timer);
+  const megabytes = ['', '-wal'].map((end) => {
+    const file = join(folder.path, `${QUEUE_FILE}${end}`);
+    return existsSync(file) ? (statSync(file).size / 1e6).toFixed(1) : 'none';
+  });
+  console.log(`  longest turn ${longest.toFixed(1)} ms; file and journal ${megabytes.join(' and ')} MB`);
+}
+
+async function listAll(): Promise<void> {
+  for (let from = 1; ; ) {
+    const page = store.list({ from, limit: 1000 });
+    const last = page.at(-1);
+    if (last === undefined) return;
+    from = last.id + 1;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+await timed('counts, ids by machine, claimed', 1, () => [
+  store.counts(),
+  store.waitingByMachine(),
+  store.claimed(),
+]);
+await timedBeside('list all in pages', listAll);
+await timedBeside('hold all', () => store.hold(store.ids(['queued'])));
+await timedBeside('release all', () => store.release(store.ids(['user-hold'])));
+await timedBeside('kill all', () => store.kill(store.ids(['queued']), 'measured'));
+await timedBeside('list all in pages, ended', listAll);
+await timedBeside('rerun all', () => store.rerun(store.ids(['killed'])));
 await timed('export', 1, () => JSON.stringify(store.exportState()).length);
+await timedBeside('kill all', () => store.kill(store.ids(['queued']), 'measured'));
+await timedBeside('clean', () => store.clean(0));
 store.close();

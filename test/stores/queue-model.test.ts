@@ -160,7 +160,7 @@ test('states and order are the model’s', { timeout: 240_000 }, async () => {
           const specs = step.jobs.map(({ priority, parents }, index) => {
             const choice = [...known, ...Array.from({ length: index }, (_, n) => first + n)];
             const dependsOn = choice.length === 0 ? [] : parents.map((n) => choice[n % choice.length] ?? 0);
-            return smallSpec(`j${index}`, {
+            return smallSpec(`j_${first + index}`, {
               ...{ priority, dependsOn, dependsOnAny: step.any },
               ...(beginAt === 0 ? {} : { beginAt }),
               ...(array === undefined ? {} : { array: { ...array, index } }),
@@ -194,11 +194,14 @@ test('states and order are the model’s', { timeout: 240_000 }, async () => {
             const needed = new Set(
               [...model.jobs.values()].flatMap((job) => (job.state === 'holding' ? job.dependsOn : [])),
             );
-            const gone = [...model.jobs.values()].filter(
-              ({ id, state }) => FINAL.includes(state) && !needed.has(id),
-            );
-            expect([...cleaned]).toEqual(gone.map(({ id }) => id));
-            for (const { id } of gone) model.jobs.delete(id);
+            const gone: number[] = [];
+            for (const { id, state } of [...model.jobs.values()].reverse()) {
+              const isKept = [...model.jobs.values()].some((job) => !job.any && job.dependsOn.includes(id));
+              if (!FINAL.includes(state) || needed.has(id) || (state !== 'success' && isKept)) continue;
+              gone.unshift(id);
+              model.jobs.delete(id);
+            }
+            expect([...cleaned]).toEqual(gone);
           }
           return;
         }
@@ -275,6 +278,9 @@ test('states and order are the model’s', { timeout: 240_000 }, async () => {
             };
             if (!isFinal || (!job.any && job.dependsOn.some(isBad))) return;
             Object.assign(job, { state: 'holding', isHeld: false, losses: 0 });
+            for (const child of all)
+              if (['queued', 'user-hold'].includes(child.state) && child.dependsOn.includes(job.id))
+                child.state = 'holding';
             return;
           }
           case 'priority':
@@ -285,6 +291,6 @@ test('states and order are the model’s', { timeout: 240_000 }, async () => {
         }
       }
     }),
-    { numRuns: 150 },
+    { numRuns: 400 },
   );
 });

@@ -8,9 +8,10 @@ async function exported() {
   using folder = temporaryFolder();
   const store = await QueueStore.open(folder.path);
   await store.add([
-    smallSpec('a', { timeoutMs: 5000, env: { A: 'b' } }),
-    smallSpec('b', { dependsOn: [1], copyBackwards: ['out'] }),
-    smallSpec('c', {
+    smallSpec('a_1', { timeoutMs: 5000, env: { A: 'b' } }),
+    smallSpec('b_2', { dependsOn: [1], copyBackwards: ['out'] }),
+    smallSpec('c_3', {
+      env: { JOB_ARRAY_INDEX: '1', JOB_ARRAY_ID: '3' },
       script: { name: 'true', id: 'abc', args: ['x'] },
       runHere: true,
       retryOn: [{ type: 'oom' }, { type: 'exit', exitCode: 3 }],
@@ -49,8 +50,16 @@ test.each([
     'a lot',
     'jobs[0].spec.request.memoryMiB: expected a number from 0 to 1099511627776, found "a lot"',
   ],
-  ['jobs.0.spec.request.gpus', 0.5, 'jobs[0].spec.request.gpus: expected a whole number, found 0.5'],
-  ['jobs.0.spec.request.cpuCores', 1e9, 'jobs[0].spec.request.cpuCores: expected a number from 0 to 1000000'],
+  [
+    'jobs.0.spec.request.gpus',
+    0.5,
+    'jobs[0].spec.request.gpus: expected a whole number from 0 to 1024, found 0.5',
+  ],
+  [
+    'jobs.0.spec.request.cpuCores',
+    1e9,
+    'jobs[0].spec.request.cpuCores: expected a number from 0 to 100000, found',
+  ],
   ['jobs.1.spec.name', '../x', "jobs[1].spec.name: the job name '../x' contains a slash"],
   ['scripts', { abc: 3 }, 'scripts.abc: expected text, found 3'],
   ['jobs.1.spec.prioritty', 3, 'jobs[1].spec.prioritty: there is no such field'],
@@ -58,7 +67,7 @@ test.each([
   ['jobs.0.state', 'waiting', 'jobs[0].state: expected one of queued, holding'],
   ['jobs.1.spec.dependsOn', [7], 'jobs[1].spec.dependsOn[0]: expected an id below its own (2), found 7'],
   ['jobs.1.id', 1, 'jobs[1].id: jobs[0] has the id 1 as well'],
-  ['jobs.0.id', 2.5, 'jobs[0].id: expected a whole number of at least 1, found 2.5'],
+  ['jobs.0.id', 2.5, 'jobs[0].id: expected a whole number from 1 to 1000000000000, found 2.5'],
   ['jobs.0.outcome.type', 'gone', 'jobs[0].outcome.type: expected one of exited'],
   ['jobs.0.isHeld', true, 'jobs[0].isHeld: expected false with the state queued, found true'],
   [
@@ -77,6 +86,31 @@ test.each([
     undefined,
     'jobs[2].endedAt: expected the time of its end with the state killed, found nothing',
   ],
+  [
+    'jobs.0.spec.env',
+    { 'X=1; touch /tmp/pwn; Y': 'secret' },
+    "jobs[0].spec.env: found the name 'X=1; touch /tmp/pwn; Y', expected letters, digits and _, no digit first",
+  ],
+  ['jobs.0.spec.env', { A: 'b\0' }, 'jobs[0].spec.env.A: contains a NUL byte'],
+  ['jobs.0.spec.env', { BASHOPTS: 'x' }, 'jobs[0].spec.env: BASHOPTS cannot be set'],
+  ['jobs.0.spec.env', { SSH_SCHEDULER_X: 'x' }, 'jobs[0].spec.env: SSH_SCHEDULER_X cannot be set'],
+  ['jobs.0.spec.env', { JOB_ARRAY_ID: '3' }, 'jobs[0].spec.env: JOB_ARRAY_ID cannot be set'],
+  ['jobs.2.spec.env.JOB_ARRAY_ID', '4', 'jobs[2].spec.env: JOB_ARRAY_ID cannot be set'],
+  ['jobs.0.spec.command', ' ', 'jobs[0].spec.command: expected text that is not empty'],
+  ['jobs.0.spec.command', 'a\0', 'jobs[0].spec.command: contains a NUL byte'],
+  ['jobs.2.spec.script.args', ['a\0'], 'jobs[2].spec.script.args[0]: contains a NUL byte'],
+  ['jobs.0.spec.runHere', true, 'jobs[0].spec.runHere: expected a jobs[0].spec.script'],
+  ['jobs.2.spec.stdout', '/tmp/out', 'jobs[2].spec.stdout: not together with jobs[2].spec.runHere'],
+  ['jobs.2.spec.copyBackwards', 'changed', 'jobs[2].spec.copyBackwards: expected [] with'],
+  ['jobs.0.spec.stdout', '/tmp/', 'jobs[0].spec.stdout: expected a file, found "/tmp/"'],
+  ['jobs.0.spec.beginAt', 1e16, 'jobs[0].spec.beginAt: expected a whole number from 0'],
+  ['jobs.0.spec.timeoutPercent', 5, 'jobs[0].spec.timeoutMs: found a time and a percentage'],
+  ['jobs.0.spec.retries', 1e15, 'jobs[0].spec.retries: expected a whole number from 0 to 9999'],
+  ['jobs.1.spec.name', 'a_1', 'jobs[1].spec.name: expected a name that ends in its own id, _2, found "a_1"'],
+  ['jobs.1.spec.machine', 'm\n', "jobs[1].spec.machine: the name 'm\\n' contains a control character"],
+  ['jobs.0.submittedAt', 1e16, 'jobs[0].submittedAt: expected a whole number from 0'],
+  ['jobs.0.id', 2 ** 53 - 1, 'jobs[0].id: expected a whole number from 1 to 1000000000000'],
+  ['nextId', 2 ** 53 - 1, 'nextId: expected a whole number from 1 to 1000000000001'],
   ['jobs', {}, 'jobs: expected a list, found {}'],
   ['nextId', 2, 'jobs[1].id: expected less than nextId (2), found 2'],
   ['version', 2, 'version: 2 is of a newer version of this program'],
@@ -94,6 +128,16 @@ test.each([
   await store.add([smallSpec('here')]);
   await expect(store.importState(state)).rejects.toThrow(message);
   expect(store.list().map(({ spec }) => spec.name)).toEqual(['here']);
+  store.close();
+});
+
+test('one file for both streams is refused, however it is written', async () => {
+  using folder = temporaryFolder();
+  const store = await QueueStore.open(folder.path);
+  await store.add([smallSpec('a_1', { stdout: '/tmp/out', stderr: '/tmp/x/../out' })]);
+  await expect(store.importState(store.exportState())).rejects.toThrow(
+    'jobs[0].spec.stderr: expected another file than stdout',
+  );
   store.close();
 });
 

@@ -4,6 +4,7 @@ import { machineName } from '../../src/lib/domain/machine.ts';
 import type { JobStore } from '../../src/lib/domain/ports.ts';
 import type { QueueJobSpec } from '../../src/lib/domain/queue.ts';
 import type { QueueEvent } from '../../src/lib/stores/queue-event.ts';
+import { MAX_ID } from '../../src/lib/stores/queue-spec-check.ts';
 import { QueueStore } from '../../src/lib/stores/queue-store.ts';
 import type { QueueStoreOptions } from '../../src/lib/stores/queue-store-options.ts';
 import { jobStoreContract } from '../contracts/job-store.ts';
@@ -358,4 +359,112 @@ test('what was asked for is known in any state; jobs that run, and how many come
   expect(q.store.aheadInLine(2)).toBeUndefined();
   await q.store.finish({ job: jobId('2'), number: 1 }, GOOD, m1);
   expect([q.store.running(), q.store.spec(jobId('2'))?.name, q.store.spec(9)]).toEqual([[], 'b', undefined]);
+});
+
+test('a failed job is kept while one is that needs its good end; both go together', async () => {
+  using q = await queue([smallSpec('parent'), smallSpec('child', { dependsOn: [1] })]);
+  await q.run(1, BAD);
+  expect(q.state(2)).toBe('abort');
+  expect(await q.store.clean(0, ['fail'])).toEqual([]);
+  await q.reopen();
+  expect(await q.store.clean(0, ['fail'])).toEqual([]);
+  const [answer] = await q.store.rerun([2]);
+  expect(answer).toMatchObject({
+    isDone: false,
+    message: expect.stringContaining('have that run again first'),
+  });
+  expect(await q.store.clean(0)).toEqual([1, 2]);
+  // One that runs after any end needs nothing of it.
+  await q.store.add([smallSpec('a'), smallSpec('b', { dependsOn: [3], dependsOnAny: true })]);
+  await q.run(3, BAD);
+  await q.run(4, GOOD);
+  expect(await q.store.clean(0, ['fail'])).toEqual([3]);
+});
+
+test('children that have not begun wait anew for a parent that runs again, a held one stays held', async () => {
+  using q = await queue([
+    smallSpec('parent'),
+    smallSpec('waits', { dependsOn: [1] }),
+    smallSpec('held', { dependsOn: [1] }),
+    smallSpec('runs', { dependsOn: [1] }),
+    smallSpec('any', { dependsOn: [1], dependsOnAny: true }),
+  ]);
+  await q.store.hold([3]);
+  await q.run(1, GOOD);
+  await q.store.claim(jobId('4'), m1);
+  await q.reopen();
+  expect([2, 3, 4, 5].map(q.state)).toEqual(['queued', 'user-hold', 'running', 'queued']);
+  await q.store.rerun([1]);
+  expect([1, 2, 3, 4, 5].map(q.state)).toEqual(['queued', 'holding', 'holding', 'running', 'holding']);
+  expect(q.line()).toEqual([1]);
+  await q.reopen();
+  expect(q.store.waitsFor(2)).toEqual([1]);
+  await q.run(1, BAD);
+  expect([2, 3, 5].map(q.state)).toEqual(['abort', 'abort', 'queued']);
+  expect(q.store.counts()).toMatchObject({ queued: 1, running: 1, abort: 2, fail: 1, holding: 0 });
+});
+
+test('one whose parent was killed is told to name that', async () => {
+  using q = await queue([smallSpec('a'), smallSpec('b', { dependsOn: [1] })]);
+  await q.store.kill([1], 'x');
+  const [answer] = await q.store.rerun([2]);
+  expect(answer?.message).toBe('job 1, which it depends on, was killed: name it to have it run again too');
+});
+
+test('a verb for many jobs lets others in between, who are heard; each job is done as it is then', async () => {
+  using q = await queue(Array.from({ length: 3000 }, (_, n) => smallSpec(`j${n}`)));
+  const all = q.store.ids(['queued']);
+  const order: string[] = [];
+  const killing = q.store.kill(all, 'x').then((answers) => {
+    order.push('killed');
+    return answers;
+  });
+  await q.store.add([smallSpec('new')]).then(() => order.push('added'));
+  await q.run(3000, GOOD);
+  order.push('ran');
+  const answers = await killing;
+  expect(order).toEqual(['added', 'ran', 'killed']);
+  expect(answers).toHaveLength(3000);
+  expect(answers.at(-1)).toMatchObject({ isDone: false, state: 'success' });
+  expect(q.store.counts()).toMatchObject({ killed: 2999, success: 1, queued: 1 });
+  const cleaning = q.store.clean(0);
+  await q.store.rerun([5]);
+  expect(await cleaning).toHaveLength(2999);
+  expect(q.store.list().map(({ id, state }) => [id, state])).toEqual([
+    [5, 'queued'],
+    [3001, 'queued'],
+  ]);
+});
+
+test('pages and ids come in order, of jobs that run again too; who waits for a machine is known', async () => {
+  using q = await queue(
+    Array.from({ length: 2500 }, (_, n) => smallSpec(`j${n}`, n % 2 === 0 ? {} : { machine: m1 })),
+  );
+  await q.store.kill([1, 2, 700, 2500], 'x');
+  await q.store.rerun([2, 700]);
+  await q.store.hold([3]);
+  const seen: number[] = [];
+  for (let from = 1; ; from = (seen.at(-1) ?? 0) + 1) {
+    const page = q.store.list({ from, limit: 400 });
+    if (page.length === 0) break;
+    seen.push(...page.map(({ id }) => id));
+  }
+  expect(seen).toEqual(Array.from({ length: 2500 }, (_, n) => n + 1));
+  expect(q.store.list({ states: ['killed', 'user-hold'], from: 2 }).map(({ id }) => id)).toEqual([3, 2500]);
+  expect(q.store.ids(['killed', 'user-hold'])).toEqual([1, 3, 2500]);
+  expect(q.store.waitingByMachine().get(m1)?.length).toBe(1249);
+  await q.store.claim(jobId('4'), m1);
+  expect(q.store.waitingByMachine().get(m1)?.length).toBe(1248);
+});
+
+test('there are no ids beyond what numbers can count', async () => {
+  using q = await queue();
+  await q.store.importState({ ...q.store.exportState(), nextId: MAX_ID });
+  await expect(q.store.add([smallSpec('a'), smallSpec('b')])).rejects.toThrow(
+    'there are no ids for 2 more jobs',
+  );
+  expect(await q.store.add([smallSpec('a')])).toEqual([MAX_ID]);
+  await expect(q.store.add([smallSpec('b')])).rejects.toThrow('there are no ids for 1 more jobs');
+  await q.reopen();
+  expect(q.store.list().map(({ id }) => id)).toEqual([MAX_ID]);
 });

@@ -213,6 +213,11 @@ export class MachinePool implements ExecutionBackend {
     return machine?.name;
   }
 
+  /** Whether some machine that gets jobs now could hold this one with nothing of ours on it. */
+  couldHold(job: Job): boolean {
+    return this.#machineToKeepFree(job) !== undefined;
+  }
+
   #machineToKeepFree(job: Job): PoolMachine | undefined {
     const able = this.#wantedBy(job).filter(
       ({ name, resources }) =>

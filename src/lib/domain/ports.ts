@@ -8,8 +8,11 @@ import type { Shortfall } from './resources.ts';
 
 /** Where jobs are remembered: a batch's result folder, memory, later a database. */
 export interface JobStore {
-  /** Jobs that wait for a machine, in the order in which they are looked at. */
-  pending(): Iterable<Job>;
+  /**
+   * Jobs that wait for a machine, in the order in which they are looked at. Those whose `placementKey` is in `refused`, which
+   * grows meanwhile, may be left out.
+   */
+  pending(refused?: ReadonlySet<string>): Iterable<Job>;
   /** How many different `placementKey`s the waiting jobs have: once each was refused, looking further is in vain. */
   readonly waitingKinds: number;
   /**
@@ -38,6 +41,8 @@ export interface Refusal {
   readonly type: 'refused';
   /** False when no machine could take it even with nothing of ours running. */
   readonly everFits: boolean;
+  /** For a reason of this very job: others that ask for the same may fit. @default false */
+  readonly isOwn?: boolean;
   /** What is short on each machine. Empty while the job only has to wait, since nobody asks then. */
   readonly shortfalls: readonly {
     readonly machine: MachineName;

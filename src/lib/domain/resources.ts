@@ -65,5 +65,7 @@ export interface Allocation {
 /** Two requests with the same key are the same request. */
 export function requestKey(request: ResourceRequest): string {
   const { memoryMiB, cpuCores, gpus, gpuMemoryMiB, gpuUtilization, reserveGpu, reserveMachine } = request;
-  return `${memoryMiB}|${cpuCores}|${gpus}|${gpuMemoryMiB}|${gpuUtilization}|${reserveGpu ? 1 : 0}${reserveMachine ? 1 : 0}`;
+  // What is asked of GPUs has no effect where none is.
+  const perGpu = gpus === 0 ? '' : `${gpuMemoryMiB}|${gpuUtilization}|${reserveGpu ? 1 : 0}`;
+  return `${memoryMiB}|${cpuCores}|${gpus}|${perGpu}|${reserveMachine ? 1 : 0}`;
 }

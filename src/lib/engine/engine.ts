@@ -126,7 +126,7 @@ export class Engine {
   async #place(): Promise<void> {
     const refused = new Set<string>();
     const claims: Promise<void>[] = [];
-    for (const job of this.#store.pending()) {
+    for (const job of this.#store.pending(refused)) {
       if (this.#isStopped || refused.size >= this.#store.waitingKinds) break;
       const kind = placementKey(job);
       if (refused.has(kind)) continue;
@@ -135,7 +135,7 @@ export class Engine {
         claims.push(this.#claim(job, placed));
       } else if (placed.everFits) {
         if (this.#options.isStrict === true) break;
-        refused.add(kind);
+        if (placed.isOwn !== true) refused.add(kind);
       } else {
         claims.push(this.#giveUp(job, placed));
       }

@@ -65,7 +65,7 @@ export interface RunnerOptions {
   /** Whether an attempt that ended so is its job's last. @default it is */
   readonly isLast?: ((attempt: Attempt, outcome: JobOutcome, machine: MachineName) => boolean) | undefined;
   /** Results cannot be kept on this computer; what is not home stays on its machine. */
-  readonly onLocalProblem?: ((error: Error) => void) | undefined;
+  readonly onLocalProblem?: ((error: Error, job: Job) => void) | undefined;
   /** What source trees may take up on the machine before unused ones are removed. @default 20 GiB */
   readonly cacheLimitBytes?: number;
   /** How long to wait for a reserved GPU's memory after its job. @default 10000 */
@@ -344,7 +344,7 @@ export class MachineRunner {
             await files.run(endVanishedScript(batch.id, gone, killGraceMs));
           }),
         isFinal: isLast,
-        onLocalProblem,
+        onLocalProblem: (error) => onLocalProblem(error, job),
         removeFolder: (place) => this.#remover.add(place),
         now,
       },

@@ -5,7 +5,6 @@
 import {
   chmodSync,
   lstatSync,
-  mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -14,6 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { makeFolder } from '../util/make-folder.ts';
 
 /** Folder below the results folder for what is not whole yet. */
 export const PARTIAL_FOLDER = '.partial';
@@ -27,7 +27,7 @@ export function partialPaths(resultsFolder: string, name: string) {
 /** Writes a file in the folder for partial results, which another batch removes when it sees it empty. */
 export function writeBeside(path: string, text: string): void {
   for (let tries = 1; ; tries++) {
-    mkdirSync(dirname(path), { recursive: true });
+    makeFolder(dirname(path));
     try {
       writeFileSync(path, text);
       return;

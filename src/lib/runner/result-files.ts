@@ -39,8 +39,9 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { SchedulerError } from '../domain/errors.ts';
+import { makeFolder } from '../util/make-folder.ts';
 import type { OutputStream } from './output-reader.ts';
 import { clearPartial, findPartial, PARTIAL_FOLDER, partialPaths, writeBeside } from './partial-result.ts';
 
@@ -77,7 +78,9 @@ export class ResultFiles {
   /** Starts `.out` and `.err` anew. */
   openOutputs(): void {
     for (const stream of STREAMS) {
-      writeFileSync(this.#path(stream), '');
+      const path = this.#path(stream);
+      if (this.#outputs[stream] !== undefined) makeFolder(dirname(path));
+      closeSync(openOutput(path, constants.O_TRUNC));
       this.#lengths[stream] = 0;
     }
   }
@@ -88,7 +91,7 @@ export class ResultFiles {
    */
   resumeOutputs(limitBytes = Number.POSITIVE_INFINITY): { readonly out: number; readonly err: number } {
     for (const stream of STREAMS) {
-      const fd = openSync(this.#path(stream), constants.O_RDWR | constants.O_CREAT, 0o666);
+      const fd = openOutput(this.#path(stream));
       try {
         const { size } = fstatSync(fd);
         if (size > limitBytes) ftruncateSync(fd, limitBytes);
@@ -174,7 +177,7 @@ export class ResultFiles {
     try {
       if (this.#isLeft) throw new Error('another attempt counts');
       await this.#clear(); // an earlier try may have left some
-      mkdirSync(folder, { recursive: true });
+      makeFolder(folder);
       return await fill(folder);
     } finally {
       this.#isFilling = false;
@@ -236,7 +239,7 @@ export class ResultFiles {
       writeBeside(path, manifestText(manifest));
       renameSync(path, `${base}.json`);
     }
-    if (folder === 'empty') mkdirSync(base, { recursive: true });
+    if (folder === 'empty') makeFolder(base);
     else if (folder === 'received' && !existsSync(base)) renameSync(partial.folder, base);
     for (const stream of STREAMS)
       if (existsSync(this.#path(stream))) moveFile(this.#path(stream), `${base}.${stream}`);
@@ -286,6 +289,14 @@ function isOfSameAttempt(path: string, { batch, attempt }: AttemptManifest): boo
   } catch {
     return false;
   }
+}
+
+/** A plain file, made where it is missing. What waits for somebody at its other end (a FIFO) would stop all that we do. */
+function openOutput(path: string, flags = 0): number {
+  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NONBLOCK | flags, 0o666);
+  if (fstatSync(fd).isFile()) return fd;
+  closeSync(fd);
+  throw new SchedulerError(`${path} is no plain file`);
 }
 
 function writeAt(path: string, chunk: Buffer, position: number): void {

@@ -186,7 +186,12 @@ export class Supervisor {
   /** Starts an attempt, unless somebody else has. */
   start(place: AttemptPlace, call: StartCall): void {
     const exports = Object.entries(call.env)
-      .map(([name, value]) => `export ${name}=${shellQuote(value)}`)
+      .map(([name, value]) => {
+        // It becomes shell text: whoever let another name through would have it run there.
+        if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
+          throw new Error(`Internal error: ${JSON.stringify(name)} is no variable's name`);
+        return `export ${name}=${shellQuote(value)}`;
+      })
       .join('\n');
     const words = [
       place.folder,

@@ -10,7 +10,6 @@ import {
   constants,
   existsSync,
   fsyncSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -23,6 +22,7 @@ import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { UsageError } from '../domain/errors.ts';
 import type { JobId } from '../domain/job.ts';
+import { makeFolder } from '../util/make-folder.ts';
 import { isHolderGone, type LockHolder, readLockHolder, takeProcessLock } from '../util/process-lock.ts';
 import { type JobHistory, Journal, readJournal } from './journal.ts';
 
@@ -50,7 +50,7 @@ const FOLDER = '.batches';
 export function takeBatch(resultsFolder: string, key: string): BatchRecord {
   const folder = join(resultsFolder, FOLDER);
   try {
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     accessSync(resultsFolder, constants.W_OK);
   } catch (error) {
     throw new UsageError(`cannot use the results folder ${resultsFolder}: ${(error as Error).message}`);

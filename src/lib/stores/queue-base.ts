@@ -2,7 +2,8 @@
  * What the verbs of a queue stand on: its jobs in memory, its file, and the way from one to the other. Every change is
  * made in memory at once and reaches the disk with the turn's commit; who asked hears when it is there.
  */
-import { SchedulerError } from '../domain/errors.ts';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { SchedulerError, UsageError } from '../domain/errors.ts';
 import type { QueueJobId, QueueState } from '../domain/queue.ts';
 import { GroupCommit } from './queue-commits.ts';
 import type { QueueDatabase } from './queue-database.ts';
@@ -10,6 +11,7 @@ import type { QueueChange } from './queue-event.ts';
 import { QueueEvents } from './queue-events.ts';
 import { type KeptJob, recordOf } from './queue-kept.ts';
 import { QueueMemory } from './queue-memory.ts';
+import { MAX_ID } from './queue-spec-check.ts';
 import { QueueTables } from './queue-tables.ts';
 
 /** Time, which a test may make. */
@@ -29,6 +31,9 @@ export interface QueueBaseOptions {
 
 /** A clock may be set, and a computer may sleep: begin times are looked at this often at least. */
 const LONGEST_TIMER_MS = 60_000;
+
+/** Pages that are given back in one go: some milliseconds. */
+const SHRINK_PAGES = 500;
 
 const LIVE_STATES: readonly QueueState[] = ['queued', 'holding', 'user-hold', 'running'];
 
@@ -52,6 +57,11 @@ export class QueueBase {
   /** What the disk does not have yet. */
   readonly #dirty = new Map<QueueJobId, KeptJob>();
   readonly #removed = new Set<QueueJobId>();
+  /** Those of them that the disk has never had. */
+  #fresh: KeptJob[] = [];
+  #isClosed = false;
+  /** The free pages are being given back. */
+  #shrinking: Promise<void> | undefined;
   #memory: QueueMemory;
   #counts = new Map<QueueState, number>();
   #nextId: QueueJobId;
@@ -102,13 +112,24 @@ export class QueueBase {
 
   /** @throws SchedulerError while the disk takes no writes: what people ask for is refused then, and not put off. */
   checkWritable(): void {
+    if (this.#isClosed) throw new SchedulerError('the queue was closed');
     const { trouble } = this.#commits;
     if (trouble !== undefined)
       throw new SchedulerError(`the queue cannot be written: ${trouble.message}`, { cause: trouble });
   }
 
-  /** Takes the next id for a job. */
+  /** @throws UsageError where so many jobs cannot get ids any more */
+  checkIds(count: number): void {
+    if (this.#nextId + count - 1 > MAX_ID)
+      throw new UsageError(
+        `there are no ids for ${count} more jobs: the next one is ${this.#nextId}, and ${MAX_ID} is the highest; ` +
+          'begin another queue in a data folder of its own',
+      );
+  }
+
+  /** Takes the next id for a job. @throws UsageError when there is none */
   takeId(): QueueJobId {
+    this.checkIds(1);
     this.#nextId += 1;
     return this.#nextId - 1;
   }
@@ -116,6 +137,7 @@ export class QueueBase {
   /** Takes in a new job. */
   add(kept: KeptJob): void {
     this.#adding = kept;
+    this.#fresh.push(kept);
     this.#memory.place(kept);
   }
 
@@ -154,7 +176,10 @@ export class QueueBase {
     this.flush();
     this.#database.transaction(() => {
       this.tables.removeAllJobs();
-      for (const kept of jobs) this.tables.putJob(kept);
+      for (const kept of jobs) {
+        this.tables.putJob(kept);
+        this.tables.putNeeds(kept);
+      }
       this.tables.putCounter('nextId', nextId);
     });
     this.#nextId = Math.max(this.#nextId, nextId);
@@ -164,12 +189,33 @@ export class QueueBase {
     this.touch();
   }
 
+  /** Gives back to the file system what the file no longer needs, in pieces that others come in between of. */
+  shrink(): Promise<void> {
+    this.#shrinking ??= this.#shrink().finally(() => {
+      this.#shrinking = undefined;
+    });
+    return this.#shrinking;
+  }
+
+  async #shrink(): Promise<void> {
+    for (;;) {
+      await nextTurn();
+      if (this.#isClosed) return;
+      try {
+        if (!this.#database.shrink(SHRINK_PAGES)) return;
+      } catch {
+        return; // a file that is too large does no harm, and the next time may do better
+      }
+    }
+  }
+
   onPending(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
   close(): void {
+    this.#isClosed = true;
     this.#stopTimer?.();
     try {
       this.#commits.close();
@@ -216,12 +262,14 @@ export class QueueBase {
   #commit(): void {
     this.#database.transaction(() => {
       for (const kept of this.#dirty.values()) this.tables.putJob(kept);
+      for (const kept of this.#fresh) this.tables.putNeeds(kept);
       for (const id of this.#removed) this.tables.removeJob(id);
       if (this.#nextId !== this.#storedNextId) this.tables.putCounter('nextId', this.#nextId);
       this.events.write();
     });
     this.#storedNextId = this.#nextId;
     this.#dirty.clear();
+    this.#fresh = [];
     this.#removed.clear();
   }
 
@@ -258,5 +306,14 @@ export class QueueBase {
     this.flush();
     const ended = [...this.tables.jobs(final, { from, limit })].map(recordOf);
     return [...live, ...ended].sort((a, b) => a.id - b.id).slice(0, limit);
+  }
+
+  /** The ids of jobs in these states, ascending. @throws as `list` does */
+  ids(states: readonly QueueState[]): QueueJobId[] {
+    const live = this.#memory.ids(states);
+    const final = states.filter((state) => !LIVE_STATES.includes(state));
+    if (final.length === 0) return live;
+    this.flush();
+    return [...live, ...this.tables.ids(final)].sort((a, b) => a - b);
   }
 }

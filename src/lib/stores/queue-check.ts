@@ -6,10 +6,18 @@ export type Check = (value: unknown, path: string) => void;
 
 /** Throws the error for a mistake. */
 export function mistake(path: string, expected: string, value: unknown): never {
-  const text = JSON.stringify(value) ?? 'nothing';
+  const text = shownValue(value);
   throw new UsageError(
     `${path}: expected ${expected}, found ${text.length > 60 ? `${text.slice(0, 57)}...` : text}`,
   );
+}
+
+function shownValue(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? 'nothing';
+  } catch {
+    return 'something nested too deeply'; // JSON.parse reads what JSON.stringify cannot write
+  }
 }
 
 const simple =

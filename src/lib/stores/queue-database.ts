@@ -15,10 +15,12 @@ export const QUEUE_FILE = 'queue.sqlite';
 /** The throw-away database that tells whether WAL works. */
 export const PROBE_FILE = 'queue-probe.sqlite';
 /** Raised with every change of the schema; `UPGRADES` then gets one more step. */
-export const SCHEMA_VERSION = 1;
+export const SCHEMA_VERSION = 2;
 
 /** How another program that holds the file is waited for. */
 const BUSY_TIMEOUT_MS = 10_000;
+/** SQLite's number for it: free pages stay in the file until they are asked back. */
+const INCREMENTAL = 2;
 
 /** What leads from each version to the next; the first from an empty file. */
 const UPGRADES: readonly string[] = [
@@ -42,6 +44,14 @@ const UPGRADES: readonly string[] = [
    CREATE INDEX jobs_by_state ON jobs (state, ended_at);
    CREATE TABLE events (sequence INTEGER PRIMARY KEY, data TEXT NOT NULL);
    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);`,
+  // Rows of one state by id; and which jobs need a good end of which others.
+  `DROP INDEX jobs_by_state;
+   CREATE INDEX jobs_by_state ON jobs (state);
+   CREATE TABLE needs (child INTEGER, parent INTEGER, PRIMARY KEY (child, parent)) WITHOUT ROWID;
+   CREATE INDEX needs_by_parent ON needs (parent);
+   INSERT OR IGNORE INTO needs
+     SELECT jobs.id, parent.value FROM jobs, json_each(jobs.spec, '$.dependsOn') AS parent
+     WHERE NOT json_extract(jobs.spec, '$.dependsOnAny');`,
 ];
 
 /** A value of a column. */
@@ -86,10 +96,34 @@ export class QueueDatabase {
     }
   }
 
+  /**
+   * Gives at most so many free pages back to the file system. False when there are no more. Not within a transaction.
+   */
+  shrink(pages: number): boolean {
+    this.#database.prepare(`PRAGMA incremental_vacuum(${pages})`).all();
+    const { freelist_count: free } = this.#database.prepare('PRAGMA freelist_count').get() as {
+      freelist_count: number;
+    };
+    // A file that an earlier version has made gives none.
+    if (free > 0 && this.#givesBack()) return true;
+    this.#checkpoint();
+    return false;
+  }
+
+  #givesBack(): boolean {
+    const row = this.#database.prepare('PRAGMA auto_vacuum').get() as { auto_vacuum: number };
+    return row.auto_vacuum === INCREMENTAL;
+  }
+
+  /** Brings the journal's content into the file, and the journal to nothing. */
+  #checkpoint(): void {
+    if (this.journal === 'wal') this.#database.prepare('PRAGMA wal_checkpoint(TRUNCATE)').all();
+  }
+
   close(): void {
     try {
       // Else all may stay in the journal, and a copy of the file alone would lack it.
-      if (this.journal === 'wal') this.#database.prepare('PRAGMA wal_checkpoint(TRUNCATE)').all();
+      this.#checkpoint();
     } catch {
       // Then it stays there, and the next one to open the file reads it.
     }
@@ -116,6 +150,8 @@ export async function openQueueDatabase(folder: string): Promise<QueueDatabase> 
         `${path}: a newer version of this program has written it (its schema is ${version}, ${SCHEMA_VERSION} is known here); update, or use another data folder`,
       );
     }
+    // Only a file without any page takes this, and a journal's mode is on one.
+    if (version === 0) database.exec(`PRAGMA auto_vacuum=${INCREMENTAL}`);
     setJournal(database, journal);
     database.exec('PRAGMA synchronous=FULL');
     const opened = new QueueDatabase(database, journal);

@@ -37,7 +37,8 @@ export class QueueLine<T extends InLine> {
   readonly #open = new OrderedList<T>(({ priority }) => -priority);
   readonly #later = new OrderedList<T>(({ spec }) => spec.beginAt ?? 0);
   readonly #arrays = new Map<QueueJobId, ArrayLine<T>>();
-  readonly #kinds = new Map<string, number>();
+  /** The open ones by placement key. */
+  readonly #kinds = new Map<string, OrderedList<T>>();
   #head: LineHead | undefined;
   /** How long those were first that are not now, milliseconds. */
   readonly #wasFirstMs = new Map<QueueJobId, number>();
@@ -49,6 +50,26 @@ export class QueueLine<T extends InLine> {
   /** Those that may start now, in order. */
   [Symbol.iterator](): Generator<T, void, undefined> {
     return this.#open[Symbol.iterator]();
+  }
+
+  /**
+   * Those that may start now, in order, without those of the kinds in `skipped`, which may grow meanwhile. Each step costs a
+   * look at every kind, and none at the jobs that are skipped.
+   */
+  *without(skipped: ReadonlySet<string>): Generator<T, void, undefined> {
+    let last: T | undefined;
+    for (;;) {
+      let next: T | undefined;
+      for (const [kind, list] of this.#kinds) {
+        if (skipped.has(kind)) continue;
+        const first = last === undefined ? list.first : list.after(last);
+        if (first !== undefined && (next === undefined || isBefore(first, next))) next = first;
+      }
+      if (next === undefined) return;
+      // Its place is remembered, which it may leave meanwhile.
+      last = { ...next };
+      yield next;
+    }
   }
 
   /** How many may start now. */
@@ -166,15 +187,20 @@ export class QueueLine<T extends InLine> {
 
   #enter(entry: T): void {
     this.#open.add(entry);
-    this.#kinds.set(entry.kind, (this.#kinds.get(entry.kind) ?? 0) + 1);
+    let ofKind = this.#kinds.get(entry.kind);
+    if (ofKind === undefined) {
+      ofKind = new OrderedList<T>(({ priority }) => -priority);
+      this.#kinds.set(entry.kind, ofKind);
+    }
+    ofKind.add(entry);
     this.#noteHead();
   }
 
   #shut(entry: T): void {
     if (!this.#open.delete(entry)) return;
-    const left = (this.#kinds.get(entry.kind) ?? 1) - 1;
-    if (left === 0) this.#kinds.delete(entry.kind);
-    else this.#kinds.set(entry.kind, left);
+    const ofKind = this.#kinds.get(entry.kind);
+    ofKind?.delete(entry);
+    if (ofKind?.size === 0) this.#kinds.delete(entry.kind);
     this.#noteHead();
   }
 
@@ -188,4 +214,8 @@ export class QueueLine<T extends InLine> {
     this.#head =
       first === undefined ? undefined : { job: first, since: now - (this.#wasFirstMs.get(first) ?? 0) };
   }
+}
+
+function isBefore(one: InLine, other: InLine): boolean {
+  return one.priority > other.priority || (one.priority === other.priority && one.id < other.id);
 }

@@ -14,6 +14,7 @@ import type { QueueJob, QueueJobId, QueueState } from '../domain/queue.ts';
 import { QueueDependencies } from './queue-dependencies.ts';
 import { isFinal, type KeptJob, recordOf, refreshKind } from './queue-kept.ts';
 import { QueueLine } from './queue-line.ts';
+import { OrderedList } from './queue-order.ts';
 
 /** What the memory asks and tells. */
 export interface QueueMemoryOptions {
@@ -30,7 +31,10 @@ export class QueueMemory {
   readonly line: QueueLine<KeptJob>;
   readonly #options: QueueMemoryOptions;
   readonly #jobs = new Map<QueueJobId, KeptJob>();
+  readonly #byId = new OrderedList<KeptJob>(() => 0);
   readonly #running = new Set<KeptJob>();
+  /** Those that have not begun and wait for one machine and no other. */
+  readonly #waitingFor = new Map<MachineName, Set<QueueJobId>>();
   readonly #dependencies = new QueueDependencies();
 
   constructor(options: QueueMemoryOptions) {
@@ -48,22 +52,25 @@ export class QueueMemory {
 
   /** Jobs in these states, by id, from an id on. */
   list(states: readonly QueueState[], from: QueueJobId, limit: number): QueueJob[] {
-    const found = [...this.#jobs.values()].filter(({ id, state }) => id >= from && states.includes(state));
-    // Records are made of those alone that are wanted: there may be hundreds of thousands.
-    const inOrder = found.sort((a, b) => a.id - b.id).slice(0, limit);
-    return inOrder.map(recordOf);
+    // No more are looked at than are wanted: there may be hundreds of thousands.
+    const found: QueueJob[] = [];
+    for (const kept of this.#byId.from({ rank: 0, id: from })) {
+      if (found.length >= limit) break;
+      if (states.includes(kept.state)) found.push(recordOf(kept));
+    }
+    return found;
+  }
+
+  /** The ids of jobs in these states, ascending. */
+  ids(states: readonly QueueState[]): QueueJobId[] {
+    const ids: QueueJobId[] = [];
+    for (const { id, state } of this.#byId) if (states.includes(state)) ids.push(id);
+    return ids;
   }
 
   /** Jobs that have not begun and wait for one machine and no other, by machine; not in order. */
   waitingByMachine(): ReadonlyMap<MachineName, readonly QueueJobId[]> {
-    const byMachine = new Map<MachineName, QueueJobId[]>();
-    for (const { id, state, spec } of this.#jobs.values()) {
-      if (spec.machine === undefined || state === 'running') continue;
-      const ids = byMachine.get(spec.machine);
-      if (ids === undefined) byMachine.set(spec.machine, [id]);
-      else ids.push(id);
-    }
-    return byMachine;
+    return new Map([...this.#waitingFor].map(([machine, ids]) => [machine, [...ids]]));
   }
 
   /** Whether a job that has not begun waits for this one. */
@@ -78,8 +85,9 @@ export class QueueMemory {
 
   /** Takes in a job as the disk has it. Jobs come by id, so that what they depend on is there already. */
   load(kept: KeptJob): void {
-    this.#jobs.set(kept.id, kept);
+    this.#take(kept);
     refreshKind(kept);
+    this.#note(kept);
     if (kept.state === 'queued') this.line.add(kept);
     if (kept.state === 'running') {
       this.#running.add(kept);
@@ -94,7 +102,7 @@ export class QueueMemory {
    */
   place(kept: KeptJob): void {
     const from = kept.state;
-    this.#jobs.set(kept.id, kept);
+    this.#take(kept);
     const unmet: QueueJobId[] = [];
     for (const parent of new Set(kept.spec.dependsOn)) {
       const state = this.#jobs.get(parent)?.state ?? this.#options.endedState(parent);
@@ -114,10 +122,33 @@ export class QueueMemory {
     this.#enter(kept, from, kept.isHeld ? 'user-hold' : 'queued');
   }
 
-  /** Runs again what had ended: those that still wait for it wait on. */
+  /** Runs again what had ended: those that wait for it wait on, and those wait again that it had let go and have not begun. */
   reopen(kept: KeptJob): void {
     this.#dependencies.reopen(kept.id);
     this.place(kept);
+    for (const id of this.#dependencies.letGoBy(kept.id)) {
+      const child = this.#jobs.get(id);
+      if (child === undefined) continue;
+      if (child.state === 'queued') this.line.delete(child);
+      this.place(child);
+    }
+  }
+
+  #take(kept: KeptJob): void {
+    if (!this.#jobs.has(kept.id)) this.#byId.add(kept);
+    this.#jobs.set(kept.id, kept);
+  }
+
+  /** Keeps by its state what is asked for by others than its id. */
+  #note({ id, state, spec }: KeptJob): void {
+    const waits = !isFinal(state) && state !== 'running';
+    if (spec.dependsOn.length > 0)
+      this.#dependencies.noteLetGo(id, spec.dependsOn, state === 'queued' || state === 'user-hold');
+    if (spec.machine === undefined) return;
+    const ids = this.#waitingFor.get(spec.machine);
+    if (waits && ids === undefined) this.#waitingFor.set(spec.machine, new Set([id]));
+    else if (waits) ids?.add(id);
+    else if (ids?.delete(id) === true && ids.size === 0) this.#waitingFor.delete(spec.machine);
   }
 
   /** Gives a job another state, with all that follows from it for others. */
@@ -155,8 +186,9 @@ export class QueueMemory {
     }
     if (isFinal(state)) {
       kept.endedAt = this.#options.now();
-      this.#jobs.delete(kept.id);
+      if (this.#jobs.delete(kept.id)) this.#byId.delete(kept);
     }
+    this.#note(kept);
     this.#options.onMove(kept, from);
     if (isFinal(state)) this.#tellChildren(kept.id, state);
   }

@@ -34,6 +34,12 @@ export class OrderedList<T extends Ordered> {
     return this.#pieces[0]?.[0];
   }
 
+  /** The first entry that comes after the place of this one, which need not be in the list. */
+  after(entry: T): T | undefined {
+    const [piece, index] = this.#find(this.#placeOf(entry), true);
+    return this.#pieces[piece]?.[index];
+  }
+
   get last(): T | undefined {
     return this.#pieces.at(-1)?.at(-1);
   }
@@ -71,15 +77,24 @@ export class OrderedList<T extends Ordered> {
   }
 
   /** Entries in order. The list may change meanwhile: what comes in ahead of where the iteration is, is passed by. */
-  *[Symbol.iterator](): Generator<T, void, undefined> {
+  [Symbol.iterator](): Generator<T, void, undefined> {
+    return this.from(undefined);
+  }
+
+  /** The same, from the first entry that does not come before this place. */
+  *from(start: Place | undefined): Generator<T, void, undefined> {
     let version = this.#version;
-    let piece = 0;
-    let index = 0;
+    let [piece, index] = start === undefined ? [0, 0] : this.#find(start, false);
     let last: Place | undefined;
     for (;;) {
       if (version !== this.#version) {
         version = this.#version;
-        [piece, index] = last === undefined ? [0, 0] : this.#find(last, true);
+        [piece, index] =
+          last !== undefined
+            ? this.#find(last, true)
+            : start === undefined
+              ? [0, 0]
+              : this.#find(start, false);
       }
       const entries = this.#pieces[piece];
       if (entries === undefined) return;

@@ -1,9 +1,9 @@
 /** The whole state of a queue as JSON that people can edit, and the checks when it comes back. */
 import { UsageError } from '../domain/errors.ts';
 import { FINAL_STATES, type QueueJob, type QueueJobId } from '../domain/queue.ts';
-import { mistakeInName } from '../runner/job-name.ts';
 import * as check from './queue-check.ts';
 import { type KeptJob, keptOf, type QueueJobExtras } from './queue-kept.ts';
+import { checkSpec, MAX_ID, MAX_TIME, machine, REQUEST, wholeWithin } from './queue-spec-check.ts';
 
 export const STATE_FORMAT = 'job_queue state';
 export const STATE_VERSION = 1;
@@ -24,75 +24,11 @@ export interface QueueStateFile {
 }
 
 const anything: check.Check = () => {};
-const atLeastOne = check.wholeFrom(1);
-const atLeastZero = check.wholeFrom(0);
-const texts = check.listOf(check.text);
-
-/** Results are named by it, so it must not lead elsewhere. */
-const name: check.Check = (value, path) => {
-  check.text(value, path);
-  const wrong = mistakeInName(value as string);
-  if (wrong !== undefined) throw new UsageError(`${path}: ${wrong}`);
-};
-
-// No more than the allocator can count with.
-const sizeMiB = check.numberWithin(0, 2 ** 40);
-const request = check.fields({
-  memoryMiB: sizeMiB,
-  cpuCores: check.numberWithin(0, 1_000_000),
-  gpus: (value, path) => {
-    check.wholeNumber(value, path);
-    check.numberWithin(0, 1024)(value, path);
-  },
-  gpuMemoryMiB: sizeMiB,
-  gpuUtilization: check.numberWithin(0, 1),
-  reserveGpu: check.truth,
-  reserveMachine: check.truth,
-});
-
-const retryReason = check.byType({
-  oom: check.fields({ type: anything }),
-  timeout: check.fields({ type: anything }),
-  transfer: check.fields({ type: anything }),
-  exit: check.fields({ type: anything, exitCode: check.wholeNumber }),
-});
-
-/** Whether a value is a whole `QueueJobSpec`. */
-export const checkSpec: check.Check = check.fields(
-  {
-    name,
-    command: check.text,
-    request,
-    env: check.mapOf(check.text),
-    cwd: check.absolutePath,
-    results: check.absolutePath,
-    copyForwards: check.wordOrList('working-directory', check.text),
-    shareForwards: texts,
-    copyBackwards: check.wordOrList('changed', check.text),
-    treeParts: texts,
-    retries: atLeastZero,
-    oomGrow: check.numberWithin(1),
-    priority: check.wholeNumber,
-    dependsOn: check.listOf(atLeastOne),
-    dependsOnAny: check.truth,
-    waitForMachine: check.truth,
-  },
-  {
-    script: check.fields({ name: check.filledText, id: check.filledText, args: texts }),
-    runHere: check.truth,
-    machine: check.filledText,
-    stdout: check.absolutePath,
-    stderr: check.absolutePath,
-    timeoutMs: check.numberWithin(0),
-    timeoutPercent: check.numberWithin(0),
-    submitted: atLeastOne,
-    retryOn: check.listOf(retryReason),
-    killAfterMs: check.numberWithin(0),
-    maxOutputBytes: atLeastZero,
-    beginAt: atLeastZero,
-    array: check.fields({ first: atLeastOne, index: check.wholeNumber }, { atOnce: atLeastOne }),
-  },
-);
+/** Of attempts, which names of folders have in them. */
+const MAX_COUNT = 1e9;
+const id = wholeWithin(1, MAX_ID);
+const time = wholeWithin(0, MAX_TIME);
+const count = wholeWithin(0, MAX_COUNT);
 
 const reason = check.text;
 const exitCode = check.wholeNumber;
@@ -109,25 +45,25 @@ const outcome = check.byType({
 
 const job = check.fields(
   {
-    id: atLeastOne,
+    id,
     spec: checkSpec,
     state: check.oneOf('queued', 'holding', 'user-hold', 'running', ...FINAL_STATES),
     isHeld: check.truth,
-    submittedAt: atLeastZero,
-    attempt: atLeastZero,
-    losses: atLeastZero,
-    failures: atLeastZero,
+    submittedAt: time,
+    attempt: count,
+    losses: count,
+    failures: count,
   },
   {
-    startedAt: atLeastZero,
-    endedAt: atLeastZero,
-    machine: check.filledText,
+    startedAt: time,
+    endedAt: time,
+    machine,
     outcome,
     reason,
     machineKey: check.text,
     wanted: check.oneOf('killed', 'queued'),
-    avoid: check.listOf(check.filledText),
-    grown: check.fields({}, { memoryMiB: sizeMiB, gpuMemoryMiB: sizeMiB }),
+    avoid: check.listOf(machine),
+    grown: check.fields({}, { memoryMiB: REQUEST.memoryMiB, gpuMemoryMiB: REQUEST.gpuMemoryMiB }),
   },
 );
 
@@ -135,7 +71,7 @@ const file = check.fields(
   {
     format: check.oneOf(STATE_FORMAT),
     version: anything,
-    nextId: atLeastOne,
+    nextId: wholeWithin(1, MAX_ID + 1),
     jobs: check.listOf(job),
   },
   { service: check.filledText, machines: anything, scripts: check.mapOf(check.text) },
@@ -172,6 +108,9 @@ export function checkStateFile(json: unknown): QueueStateFile {
 /** What has to be true of several fields, and of several jobs. */
 function checkTogether(one: QueueJob, path: string, ids: ReadonlyMap<QueueJobId, number>): void {
   const { id, state, spec, isHeld, attempt, endedAt } = one;
+  // Two jobs of one name would take each other's results.
+  if (!spec.name.endsWith(`_${id}`))
+    check.mistake(`${path}.spec.name`, `a name that ends in its own id, _${id}`, spec.name);
   spec.dependsOn.forEach((parent, index) => {
     const at = `${path}.spec.dependsOn[${index}]`;
     if (parent >= id) check.mistake(at, `an id below its own (${id})`, parent);

@@ -30,6 +30,8 @@ export interface ClaimedAttempt {
   readonly startedAt?: number;
   /** Somebody wants it to end. */
   readonly wanted?: 'killed' | 'queued';
+  /** Why, where somebody said. */
+  readonly reason?: string;
 }
 
 /** Which jobs are listed. */

@@ -1,4 +1,8 @@
-/** What people do to jobs of the queue that are there. Each answers per job, and none is refused for one id that is wrong. */
+/**
+ * What people do to jobs of the queue that are there. Each answers per job, and none is refused for one id that is wrong.
+ * Many jobs are done in slices, each on the disk before the next, so that others who ask come in between.
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { UsageError } from '../domain/errors.ts';
 import { FINAL_STATES, type QueueJobId, type QueueState } from '../domain/queue.ts';
 import type { QueueBase } from './queue-base.ts';
@@ -14,6 +18,9 @@ export interface VerbAnswer {
   /** For people: what was done, or why not. */
   readonly message: string;
 }
+
+/** Jobs that are done in one go: some milliseconds. */
+const SLICE_JOBS = 500;
 
 type Tried = readonly [isDone: boolean, message: string];
 
@@ -82,7 +89,9 @@ export class QueueVerbs {
       if (bad !== undefined)
         return [
           false,
-          `job ${bad}, which it depends on, is in state ${this.#base.stateOf(bad)}: have that run again first`,
+          this.#base.stateOf(bad) === 'killed'
+            ? `job ${bad}, which it depends on, was killed: name it to have it run again too`
+            : `job ${bad}, which it depends on, is in state ${this.#base.stateOf(bad)}: have that run again first`,
         ];
       kept.startedAt = undefined;
       kept.endedAt = undefined;
@@ -119,29 +128,61 @@ export class QueueVerbs {
   }
 
   async clean(olderThanMs: number, states: readonly QueueState[] = FINAL_STATES): Promise<QueueJobId[]> {
-    this.#base.checkWritable();
-    this.#base.flush();
+    const { tables, clock } = this.#base;
     const final = states.filter((state) => isFinal(state));
+    const until = clock.now() - olderThanMs;
     const removed: QueueJobId[] = [];
-    for (const { id, state } of this.#base.tables.endedUntil(final, this.#base.clock.now() - olderThanMs)) {
-      // How it ended counts for those that still wait for others besides.
-      if (this.#base.memory.isNeeded(id)) continue;
-      this.#base.remove(id, state);
-      removed.push(id);
+    // Children have higher ids: those that are forgotten now need nothing any more.
+    let below = Number.MAX_SAFE_INTEGER;
+    for (;;) {
+      this.#base.checkWritable();
+      this.#base.flush();
+      const slice = tables.endedUntil(final, until, { below, limit: SLICE_JOBS });
+      for (const { id, state } of slice) {
+        below = id;
+        if (this.#isNeeded(id, state)) continue;
+        this.#base.remove(id, state);
+        removed.push(id);
+      }
+      await this.#base.committed();
+      if (slice.length < SLICE_JOBS) break;
+      await nextTurn();
     }
-    await this.#base.committed();
-    return removed;
+    if (removed.length > 0) await this.#base.shrink();
+    return removed.reverse();
+  }
+
+  /** Whether what became of a job that has ended still counts for others. */
+  #isNeeded(id: QueueJobId, state: QueueState): boolean {
+    // For those that still wait for others besides.
+    if (this.#base.memory.isNeeded(id)) return true;
+    if (state === 'success') return false;
+    // For those that must not run again before it has a good end. No more than a slice are gone and still on the disk.
+    const children = this.#base.tables.neededBy(id, SLICE_JOBS + 1);
+    return children.some((child) => this.#base.stateOf(child) !== undefined);
   }
 
   async #each(ids: readonly QueueJobId[], attempt: (kept: KeptJob) => Tried): Promise<VerbAnswer[]> {
     this.#base.checkWritable();
-    const answers = [...new Set(ids)].map((id): VerbAnswer => {
-      const kept = this.#base.find(id);
-      if (kept === undefined) return { id, isDone: false, message: 'it is not known' };
-      const [isDone, message] = attempt(kept);
-      return { id, isDone, state: kept.state, message };
-    });
-    await this.#base.committed();
+    const answers: VerbAnswer[] = [];
+    const all = [...new Set(ids)];
+    for (let at = 0; at < all.length; at += SLICE_JOBS) {
+      if (at > 0) {
+        await nextTurn();
+        this.#base.checkWritable();
+      }
+      // As it is now: others may have done something to it since the slice before.
+      for (const id of all.slice(at, at + SLICE_JOBS)) {
+        const kept = this.#base.find(id);
+        if (kept === undefined) {
+          answers.push({ id, isDone: false, message: 'it is not known' });
+          continue;
+        }
+        const [isDone, message] = attempt(kept);
+        answers.push({ id, isDone, state: kept.state, message });
+      }
+      await this.#base.committed();
+    }
     return answers;
   }
 }

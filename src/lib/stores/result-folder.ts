@@ -3,7 +3,7 @@
  * reads what earlier runs left; the lines that are left wait in memory.
  */
 import { constants, existsSync } from 'node:fs';
-import { access, mkdir, readdir, readFile, rename } from 'node:fs/promises';
+import { access, readdir, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UsageError } from '../domain/errors.ts';
 import type { Job } from '../domain/job.ts';
@@ -14,6 +14,7 @@ import {
   PARTIAL_FOLDER,
   type PartialResult,
 } from '../runner/result-files.ts';
+import { makeFolder } from '../util/make-folder.ts';
 
 /** A line that is not run. */
 export interface SkippedJob {
@@ -47,7 +48,7 @@ export async function openResultFolder(
   options: ReadResultsOptions = {},
 ): Promise<OpenedResults> {
   try {
-    await mkdir(folder, { recursive: true });
+    makeFolder(folder);
     await access(folder, constants.W_OK);
   } catch (error) {
     throw new UsageError(`cannot use the results folder ${folder}: ${(error as Error).message}`);
