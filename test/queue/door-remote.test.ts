@@ -107,6 +107,26 @@ test('is found where the login of the server says, and goes with the connection'
   await expect(client.call('echo', 2)).rejects.toMatchObject({ code: 'gone' });
 });
 
+test('the loss of the connection is told as such', async () => {
+  const server = hosts.get('elsewhere');
+  await serve(server, '"$HOME/cut"');
+  await using host = await connectSsh(entry('elsewhere'), {
+    ...{ configFile: hosts.sshConfigPath, env: { ...process.env, SSH_AUTH_SOCK: '' } },
+    ...{ keepaliveIntervalMs: 200, keepaliveCountMax: 2 },
+  });
+  await using client = await connectDoor(host, 'cut');
+  const waiting = client.call('long').catch((error: Error) => error);
+  await server.cut();
+  try {
+    expect(await waiting).toMatchObject({
+      code: 'gone',
+      message: expect.stringMatching(/^the connection to elsewhere was lost \(nothing heard from /) as string,
+    });
+  } finally {
+    await server.heal();
+  }
+});
+
 test('a start file that sets XDG_DATA_HOME is heard', async () => {
   const server = hosts.get('shut');
   await server.exec(`echo 'export XDG_DATA_HOME=$HOME/share' >>.profile`);

@@ -57,6 +57,7 @@ export class MachinesRig implements AsyncDisposable {
       waitingFor: (name) => this.waiting.get(name) ?? [],
       end: async (name) => {
         for (const running of this.pool.attemptsOn(name)) running.cancel('removed');
+        return [];
       },
       isWaiting: () => false,
       leaveLookMs: 20,

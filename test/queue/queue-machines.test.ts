@@ -29,7 +29,7 @@ test(
     await using rig = await MachinesRig.open();
     const { machines } = rig;
     expect(await machines.start([])).toEqual([]);
-    expect(await listOn(rig)).toEqual({ machines: [{ name: 'local', from: 'local' }] });
+    expect(await listOn(rig)).toEqual({ machines: [{ name: 'local', from: 'local', isDefault: true }] });
     const row = await rig.state('local', 'ready');
     expect(row).toMatchObject({ running: [], runningHere: [], maxJobs: null, waiting: [] });
     expect(row.capacity?.memoryMiB).toBeGreaterThan(0);
@@ -85,7 +85,7 @@ test(
     await expect(rig.machines.remove({ name: 'lab', how: 'kill' })).rejects.toThrow('found no machine "lab"');
     expect(rig.machines.names()).toEqual(['local']);
     await expect(rig.machines.start(['also/none.yaml'], rig.folder)).rejects.toThrow('found no file');
-    expect(await listOn(rig)).toEqual({ machines: [{ name: 'local', from: 'local' }] });
+    expect(await listOn(rig)).toEqual({ machines: [{ name: 'local', from: 'local', isDefault: true }] });
   },
   LONG,
 );

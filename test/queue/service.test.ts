@@ -4,6 +4,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { JobAnswer, WaitItem } from '../../src/lib/queue/requests.ts';
 import { QueueService } from '../../src/lib/queue/service.ts';
 import { smallDisk } from '../files/small-disk.ts';
+import { runOrThrow } from '../rig/command.ts';
 import { until } from '../rig/until.ts';
 import { RunningService, ServiceFolders, TINY_REQUEST } from './running-service.ts';
 
@@ -213,9 +214,14 @@ test('order: by priority, then first come first served; a job that does not fit 
   }
 });
 
-test('a job that is passed over at the head gets a machine kept free', async () => {
+test('a job that is passed over at the head gets a machine kept free, also behind jobs that no free machine helps', async () => {
   await using running = await RunningService.open(folders, { starvationLimitMs: 300 });
   const small = { commands: ['sleep 0.2'] };
+  await running.submit('true', {
+    request: { ...TINY_REQUEST, memoryMiB: 10_000_000 },
+    waitForMachine: true,
+    priority: 9,
+  });
   await running.submit('sleep 0.5');
   const large = await running.submit('echo at last', { request: { ...TINY_REQUEST, reserveMachine: true } });
   let isOver = false;
@@ -232,7 +238,8 @@ test('a job that is passed over at the head gets a machine kept free', async () 
     await stream;
   }
   const all = (await running.door.call('list', {})) as { id: number; state: string }[];
-  for (const { id } of all) await running.reaches(id, 'success');
+  for (const { id } of all) if (id !== 1) await running.reaches(id, 'success');
+  expect((await running.get(1)).state).toBe('queued');
 });
 
 test('wait tells jobs as they end; events come with numbers from which a reader goes on', async () => {
@@ -275,7 +282,7 @@ test('a disk that is full for a while loses nothing: nothing is started meanwhil
   const filler = join(disk.path, 'filler');
   writeFileSync(filler, Buffer.alloc(3_500_000));
   open('go');
-  await until(() => running.notes.some((line) => /cannot be kept here/.test(line)), { deadlineMs: 15_000 });
+  await until(() => running.notes.some((line) => /cannot be kept in/.test(line)), { deadlineMs: 15_000 });
   await running.submit('echo second', { results });
   await new Promise((resolve) => setTimeout(resolve, 500));
   expect((await running.get(1)).state).toBe('running');
@@ -283,4 +290,96 @@ test('a disk that is full for a while loses nothing: nothing is started meanwhil
   await running.reaches(1, 'success');
   await running.reaches(2, 'success');
   expect(statSync(join(results, 'job_1.out')).size).toBe(3_000_000);
+});
+
+test('a results folder that cannot be is refused at once; output that cannot be kept is that job’s own error', async () => {
+  await using running = await RunningService.open(folders);
+  if (process.platform === 'linux')
+    await expect(running.submit('true', { results: '/proc/nope' })).rejects.toThrow(/--results: cannot use/);
+  writeFileSync(join(folders.project, 'file'), '');
+  await expect(running.submit('true', { results: 'file' })).rejects.toThrow(/--results: cannot use/);
+  await runOrThrow('mkfifo', [join(folders.project, 'fifo')]);
+  const bad = await running.submit('true', { stdout: 'fifo' });
+  const good = await running.submit('echo fine', { stdout: 'made/for/it.txt' });
+  await running.reaches(good, 'success');
+  expect(readFileSync(join(folders.project, 'made/for/it.txt'), 'utf8')).toBe('fine\n');
+  expect(await running.reaches(bad, 'error')).toMatchObject({
+    reason: expect.stringContaining('no plain file'),
+  });
+});
+
+test('trouble with one results folder holds up no job with another; what waits for room can be killed, and stop --kill ends', async () => {
+  await using disk = await smallDisk(2);
+  if (disk === undefined) return;
+  const results = join(disk.path, 'job_results');
+  {
+    await using running = await RunningService.open(folders);
+    const stuck = await running.submit(`${waitFor('go')}; head -c 1000000 /dev/zero | tr '\\0' x`, {
+      results,
+    });
+    await until(() => existsSync(join(results, 'job_1.out')), { deadlineMs: 10_000 });
+    writeFileSync(join(disk.path, 'filler'), Buffer.alloc(1_900_000));
+    open('go');
+    await until(() => running.notes.some((line) => /cannot be kept/.test(line)), { deadlineMs: 15_000 });
+    const waits = await running.submit('true', { results });
+    const other = await running.submit('echo other');
+    await running.reaches(other, 'success');
+    const { reasons } = (await running.door.call('explain', { id: waits })) as { reasons: string[] };
+    expect(reasons.join(' ')).toMatch(/Results cannot be kept in .*no space/i);
+    await running.door.call('kill', { ids: [stuck] });
+    await running.reaches(stuck, 'killed');
+    const second = await running.submit('sleep 1000');
+    await running.reaches(second, 'running');
+    expect(await running.door.call('stop', { how: 'kill' })).toEqual({ running: 0, waiting: 1 });
+    await running.service.stopped;
+  }
+  await using again = await RunningService.open(folders);
+  expect(again.notes.filter((line) => !/not been ended/.test(line))).toEqual([]);
+});
+
+test('a stop --kill that takes long can be cut short, and takes no more jobs meanwhile', async () => {
+  await using running = await RunningService.open(folders);
+  await running.submit(`trap '' TERM; touch ${gate('began')}; while :; do sleep 0.05; done`, {
+    killAfterMs: 60_000,
+  });
+  await until(() => existsSync(gate('began')));
+  const killing = running.door.call('stop', { how: 'kill' });
+  await until(() => running.service.isEnding);
+  await expect(running.submit('true')).rejects.toThrow(/about to end/);
+  expect(await running.service.stop({ how: 'leave' })).toEqual({ running: 1, waiting: 0 });
+  expect(await killing).toEqual({ running: 1, waiting: 0 });
+  await running.service.stopped;
+  await using again = await RunningService.open(folders);
+  await again.door.call('stop', { how: 'leave' });
+  await again.service.stopped;
+});
+
+test('a start finds what the last one had: its log folder, its ssh configuration; `local` stands in for machines that nobody names', async () => {
+  const config = join(folders.root, 'ssh_config');
+  writeFileSync(config, 'Host worker1\n  HostName 10.9.9.9\n  Port 2222\n  User bob\n');
+  const script = { name: 'job.sh', text: 'echo "$MACHINE_USER@$SLAVE_IP:$MACHINE_PORT"', args: [] };
+  {
+    await using running = await RunningService.open(folders);
+    expect(await running.door.call('machines', {})).toMatchObject([{ name: 'local' }]);
+  }
+  {
+    await using running = await RunningService.open(folders, {
+      logFolder: join(folders.root, 'other-logs'),
+      sshConfig: config,
+      machines: ['worker1'],
+      tuning: { ssh: { connectTimeoutMs: 200 } },
+    });
+    expect(await running.door.call('machines', {})).toMatchObject([{ name: 'worker1' }]);
+    const { firstId } = (await running.door.call('submit', {
+      ...{ script, runHere: true, request: TINY_REQUEST, cwd: folders.project },
+    })) as { firstId: number };
+    await running.reaches(firstId, 'success');
+    expect(readFileSync(join(folders.root, `other-logs/job_${firstId}.txt`), 'utf8')).toBe(
+      'bob@10.9.9.9:2222\n',
+    );
+  }
+  await using running = await RunningService.open(folders, { tuning: { ssh: { connectTimeoutMs: 200 } } });
+  expect(running.notes.join('\n')).toMatch(/--ssh-config .*as at the last start/);
+  expect(running.service.logFolder).toBe(join(folders.root, 'other-logs'));
+  expect((await running.get(1)).outputs.out).toBe(join(folders.root, 'other-logs/job_1.txt'));
 });

@@ -64,11 +64,11 @@ async function exported() {
   const from = await service('one');
   const id = await from.scripts.keep('#!/bin/sh\necho "é\\n"\n');
   await from.store.add([
-    smallSpec('a', { env: { A: '"\n' } }),
-    smallSpec('b', { script: { name: 's.sh', id, args: ['x'] } }),
-    smallSpec('c'),
-    smallSpec('d', { dependsOn: [3] }),
-    smallSpec('e'),
+    smallSpec('a_1', { env: { A: '"\n' } }),
+    smallSpec('b_2', { script: { name: 's.sh', id, args: ['x'] } }),
+    smallSpec('c_3'),
+    smallSpec('d_4', { dependsOn: [3] }),
+    smallSpec('e_5'),
   ]);
   await from.store.kill([5], 'no');
   await from.store.claim(jobId('1'), machineName('m1'));
@@ -160,7 +160,7 @@ test.each([
   ['{', 'the state is no JSON'],
   ['[]', 'the state: expected an object'],
   [
-    (text: string) => text.replace('"name":"b"', '"name":"../b"'),
+    (text: string) => text.replace('"name":"b_2"', '"name":"../b"'),
     "jobs[1].spec.name: the job name '../b' contains a slash",
   ],
   [(text: string) => text.replace('[{"name":"of one"}]', '{}'), 'machines: expected a list'],
@@ -181,7 +181,7 @@ test('pieces come in order, and the first one begins anew; half a character wait
     'found piece 1, expected 0',
   );
   await expect(to.transfer.import({ index: 0, text: '' })).rejects.toThrow('isLast: is missing');
-  await to.store.add([smallSpec('a', { env: { SMILE: '😀' } })]);
+  await to.store.add([smallSpec('a_1', { env: { SMILE: '😀' } })]);
   const text = await to.text();
   const half = text.indexOf('😀') + 1;
   await to.transfer.import({ index: 0, text: 'of an import that was left', isLast: false });

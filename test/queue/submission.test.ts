@@ -9,7 +9,7 @@ import { DEFAULT_REQUEST } from '../../src/lib/domain/request-defaults.ts';
 import { KeptParts } from '../../src/lib/files/kept-parts.ts';
 import { ScriptStore } from '../../src/lib/queue/script-store.ts';
 import { prepareSubmit, type SubmissionOptions } from '../../src/lib/queue/submission.ts';
-import { checkSpec } from '../../src/lib/stores/queue-state-file.ts';
+import { checkSpec } from '../../src/lib/stores/queue-spec-check.ts';
 import { QueueStore } from '../../src/lib/stores/queue-store.ts';
 import { scratch } from '../remote/run-over.ts';
 import { smallSpec } from '../stores/queue-jobs.ts';

@@ -1,8 +1,9 @@
 /** The folder that a queue service keeps all its state in, and that one service at a time has. */
-import { chmodSync, lstatSync, mkdirSync, realpathSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, lstatSync, realpathSync, rmSync, statSync } from 'node:fs';
 import { homedir, hostname } from 'node:os';
 import { isAbsolute, join, resolve } from 'node:path';
 import { UsageError } from '../domain/errors.ts';
+import { makeFolder } from '../util/make-folder.ts';
 import { isHolderGone, type LockHolder, readLockHolder, takeProcessLock } from '../util/process-lock.ts';
 
 const LOCK = 'lock';
@@ -63,7 +64,7 @@ export function serviceOf(folder: string): { readonly host: string; readonly pid
 
 function makePrivate(folder: string): string {
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolder(folder, 0o700);
     const path = realpathSync(folder);
     const { uid, mode } = statSync(path);
     if (process.getuid !== undefined && uid !== process.getuid())

@@ -21,6 +21,12 @@ export interface DoorClientOptions {
   readonly timeoutMs?: number;
 }
 
+/** How to speak over a stream. */
+export interface DoorStreamOptions extends DoorClientOptions {
+  /** The connection that carries the stream, where that can be lost by itself: its machine, and its end with the reason. */
+  readonly carrier?: { readonly name: string; readonly closed: Promise<string> };
+}
+
 /** How to ask. */
 export interface AskOptions {
   /** Ends the request; the service is told. */
@@ -30,6 +36,8 @@ export interface AskOptions {
 /** What may be sent ahead of whoever reads a stream. */
 const WINDOW_BYTES = 1024 * 1024;
 const MAX_REQUESTS = 1024;
+/** A stream often ends a moment before it is known that what carries it has. */
+const CARRIER_WAIT_MS = 250;
 
 /** Hears what the service says about one request, or why nothing more comes. */
 type Listener = (message: { readonly [name: string]: unknown } | Error, bytes: number) => void;
@@ -49,16 +57,23 @@ export class DoorClient implements AsyncDisposable {
   #onGreeting: ((error?: Error) => void) | undefined;
   #settleClosed: (reason: string) => void = () => undefined;
 
-  private constructor(stream: Duplex, where: string) {
+  private constructor(stream: Duplex, where: string, carrier: DoorStreamOptions['carrier']) {
     this.#stream = stream;
     this.#where = where;
     this.closed = new Promise((resolve) => {
       this.#settleClosed = resolve;
     });
     stream.on('data', (chunk: Buffer) => this.#read(chunk));
-    stream.on('error', (error: Error) => this.#lose(this.#goneError(error.message)));
-    stream.on('end', () => this.#lose(this.#goneError('it closed the connection')));
-    stream.on('close', () => this.#lose(this.#goneError('the connection was closed')));
+    const end = (reason: string) => {
+      if (carrier === undefined) this.#lose(this.#goneError(reason));
+      else setTimeout(() => this.#lose(this.#goneError(reason)), CARRIER_WAIT_MS);
+    };
+    stream.on('error', (error: Error) => end(error.message));
+    stream.on('end', () => end('it closed the connection'));
+    stream.on('close', () => end('the connection was closed'));
+    void carrier?.closed.then((reason) =>
+      this.#lose(new DoorError('gone', `the connection to ${carrier.name} was lost (${reason})`)),
+    );
   }
 
   /**
@@ -84,9 +99,9 @@ export class DoorClient implements AsyncDisposable {
    * Speaks with a service over a stream that leads to its socket. `where` names it in messages.
    * @throws DoorError `version`, and `gone` when it says nothing
    */
-  static async over(stream: Duplex, where: string, options: DoorClientOptions = {}): Promise<DoorClient> {
-    const { timeoutMs = 20_000 } = options;
-    const client = new DoorClient(stream, where);
+  static async over(stream: Duplex, where: string, options: DoorStreamOptions = {}): Promise<DoorClient> {
+    const { timeoutMs = 20_000, carrier } = options;
+    const client = new DoorClient(stream, where, carrier);
     let timer: NodeJS.Timeout | undefined;
     try {
       await new Promise<void>((resolve, reject) => {

@@ -48,7 +48,7 @@ export async function connectDoor(
   } catch (error) {
     throw forwardError(error as Error, door, where, host.name);
   }
-  return await DoorClient.over(stream, where, options);
+  return await DoorClient.over(stream, where, { ...options, carrier: host });
 }
 
 async function findRemoteDoor(host: RemoteHost, dataFolder: string | undefined): Promise<RemoteDoor> {

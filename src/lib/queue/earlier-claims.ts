@@ -88,7 +88,7 @@ export class EarlierClaims {
         const followed = pool.awaitMachine(job, attempt, machine);
         this.#awaited.set(keyOf(attempt), { claim, followed });
         engine.adopt(job, patient(job, followed));
-        if (wanted !== undefined) followed.cancel(reasonFor(wanted));
+        if (wanted !== undefined) followed.cancel(reasonFor(claim));
       }
     }
     await this.#takeUpHere(here);
@@ -109,7 +109,7 @@ export class EarlierClaims {
         machine: machine as MachineName,
       });
       engine.adopt(job, patient(job, running));
-      if (wanted !== undefined) running.cancel(reasonFor(wanted));
+      if (wanted !== undefined) running.cancel(reasonFor(claim));
     }
     for (const one of found.values()) {
       if (store.isCurrent(one.attempt)) continue; // of this very life
@@ -191,8 +191,8 @@ function countedAs(found: FoundAttempt | undefined): 'running' | 'ended' | 'unst
   return found.state === 'ended' || found.state === 'cancelled' ? 'ended' : 'running';
 }
 
-function reasonFor(wanted: 'killed' | 'queued'): string {
-  return wanted === 'killed' ? 'it was killed' : 'its machine is to be free of it';
+function reasonFor({ wanted, reason }: ClaimedAttempt): string {
+  return reason ?? (wanted === 'killed' ? 'it was killed' : 'its machine is to be free of it');
 }
 
 /** An attempt of which its machine has no trace: adopting it finds that out, and keeps it from ever beginning. */

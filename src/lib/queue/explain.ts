@@ -32,6 +32,8 @@ export interface ExplainOptions {
   readonly order: QueueOrder;
   /** The machine that is kept free for a job that has waited at the head of the line for too long. */
   readonly keptFree?: { readonly machine: MachineName; readonly job: QueueJobId };
+  /** Why results cannot be kept in this folder now; undefined when they can. */
+  readonly troubleIn?: (results: string) => string | undefined;
 }
 
 type MachineAnswer = ExplainAnswer['machines'][number];
@@ -47,7 +49,7 @@ export function explainJob(id: QueueJobId, options: ExplainOptions): ExplainAnsw
   const now = options.now ?? Date.now();
   switch (state) {
     case 'running':
-      return { ...about, reasons: [runningText(job, now)], machines: [] };
+      return { ...about, reasons: [runningText(job, now), ...troubleText(job, options)], machines: [] };
     case 'holding':
     case 'user-hold':
       return { ...about, reasons: holdReasons(job, options), machines: [] };
@@ -136,8 +138,10 @@ function waitingReasons(
     reasons.push(`${keptFree.machine} is kept free for job ${keptFree.job}, which has waited for long.`);
   if (keptFree?.job === id) reasons.push(`${keptFree.machine} is kept free for it until it fits there.`);
   if (ahead > 0) reasons.push(`${ahead} ${ahead === 1 ? 'job comes' : 'jobs come'} before it.`);
+  const trouble = troubleText(job, options);
+  reasons.push(...trouble);
   const open = places.filter((place) => place.everFits && place.reasons.length === 0);
-  if (open.length > 0 && (order === 'skip' || ahead === 0))
+  if (open.length > 0 && trouble.length === 0 && (order === 'skip' || ahead === 0))
     reasons.push(
       `It fits on ${open
         .slice(0, IDS_SHOWN)
@@ -145,6 +149,13 @@ function waitingReasons(
         .join(', ')} now, and starts when it is its turn.`,
     );
   return { reasons, machines: places };
+}
+
+function troubleText({ spec }: QueueJob, { troubleIn }: ExplainOptions): string[] {
+  const trouble = spec.runHere === true ? undefined : troubleIn?.(spec.results);
+  if (trouble === undefined) return [];
+  const folder = visibleText(spec.results);
+  return [`Results cannot be kept in ${folder} now: ${visibleText(trouble)}. That is tried again soon.`];
 }
 
 /** What has become of attempts before. */

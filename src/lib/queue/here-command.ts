@@ -69,10 +69,10 @@ export async function commandOf(
 ): Promise<string> {
   if (spec.script === undefined) throw new Error(`Internal error: job ${job} has no script`);
   const { name, id, args } = spec.script;
-  const [text, { user, port }] = await Promise.all([scripts.text(id), loginOf(worker, ssh)]);
+  const [text, { host, user, port }] = await Promise.all([scripts.text(id), loginOf(worker, ssh)]);
   const own = {
     JOB_ID: String(job),
-    SLAVE_IP: worker.host,
+    SLAVE_IP: host,
     MACHINE_NAME: worker.name,
     MACHINE_USER: user,
     MACHINE_PORT: String(port),
@@ -88,14 +88,13 @@ export async function commandOf(
 async function loginOf(
   worker: MachineConfig,
   ssh: SshConfigOptions | undefined,
-): Promise<{ readonly user: string; readonly port: number }> {
-  const { username, port } = worker;
-  if (username !== undefined && port !== undefined) return { user: username, port };
+): Promise<{ readonly host: string; readonly user: string; readonly port: number }> {
+  const { host, username, port } = worker;
   try {
     return await resolveSsh(worker, ssh);
   } catch {
     // A worker may be called whatever its scripts understand: ssh need not.
-    return { user: username ?? userInfo().username, port: port ?? SSH_PORT };
+    return { host, user: username ?? userInfo().username, port: port ?? SSH_PORT };
   }
 }
 

@@ -23,6 +23,8 @@ export interface ListedMachine {
   readonly isLeaving?: boolean;
   /** Nobody has looked whether we can log in there. @default false */
   readonly skipCheck?: boolean;
+  /** Nobody named it: it is there for want of others, and goes when a start names some. @default false */
+  readonly isDefault?: boolean;
 }
 
 const FILE = 'machines.json';
@@ -55,7 +57,13 @@ export const checkEnvironment: check.Check = (value, path) => {
 
 const listed = check.fields(
   { name, from: source },
-  { env: checkEnvironment, maxJobs: check.wholeFrom(0), isLeaving: check.truth, skipCheck: check.truth },
+  {
+    env: checkEnvironment,
+    maxJobs: check.wholeFrom(0),
+    isLeaving: check.truth,
+    skipCheck: check.truth,
+    isDefault: check.truth,
+  },
 );
 
 const file = check.fields({ machines: check.listOf(listed) });

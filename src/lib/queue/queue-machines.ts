@@ -46,8 +46,8 @@ export interface QueueMachinesOptions
   readonly runsHere: (machine: MachineName) => readonly QueueJobId[];
   /** Jobs that wait for this machine and no other. */
   readonly waitingFor: (machine: MachineName) => readonly QueueJobId[];
-  /** Has all end that runs on a machine or for it. Need not wait until it has. */
-  readonly end: (machine: MachineName, how: { readonly drop: boolean }) => Promise<void>;
+  /** Has all end that runs on a machine or for it; need not wait until it has. Returns those that cannot hear of it. */
+  readonly end: (machine: MachineName, how: { readonly drop: boolean }) => Promise<readonly QueueJobId[]>;
   /** Machines may get jobs that could not before, also those that are not in the pool. */
   readonly onOpened?: () => void;
   /** While jobs wait, machines are measured so often. @default 25000 */
@@ -112,17 +112,20 @@ export class QueueMachines {
    */
   async start(names: readonly string[], cwd: string = process.cwd()): Promise<readonly string[]> {
     const warnings: string[] = [];
-    const wanted = names.length === 0 && this.#list.machines.length === 0 ? ['local'] : names;
+    const isDefault = names.length === 0 && this.#list.machines.length === 0;
+    const wanted = isDefault ? ['local'] : names;
     if (wanted.length > 0) {
       const found = await findMachines(wanted, this.#where(cwd));
       refuseUnfitNames(found.machines);
       warnings.push(...found.warnings);
+      for (const one of isDefault ? [] : this.#list.machines)
+        if (one.isDefault === true && this.#isIdle(one.name)) this.#list.delete(one.name);
       this.#list.set(
         found.machines.map((entry) => {
-          const { isLeaving: _, ...listed } = this.#list.get(entry.config.name) ?? {
-            name: entry.config.name,
-          };
-          return { ...listed, from: sourceOf(entry) };
+          const from = sourceOf(entry);
+          const known: ListedMachine = this.#list.get(entry.config.name) ?? { name: entry.config.name, from };
+          const { isLeaving: _, isDefault: __, ...listed } = known;
+          return { ...listed, from, ...(isDefault ? { isDefault } : {}) };
         }),
       );
     }
@@ -182,9 +185,11 @@ export class QueueMachines {
     } else {
       this.#list.set([{ ...listed, isLeaving: true }]);
       this.#members.limit(name);
-      const gone = this.#departures.depart(name, { isKilled: how === 'kill' });
-      if (how === 'kill') await this.#options.end(name, { drop });
-      await unlessAborted(gone, signal);
+      // First it is noted what becomes of the jobs: those that cannot hear of it are given up then.
+      const givenUp = how === 'kill' ? await this.#options.end(name, { drop }) : [];
+      await unlessAborted(this.#departures.depart(name, { isKilled: how === 'kill' }), signal);
+      const waiting = this.#options.waitingFor(name).length;
+      return { waiting, ...(givenUp.length === 0 ? {} : { givenUp }) };
     }
     return { waiting: this.#options.waitingFor(name).length };
   }

@@ -163,6 +163,8 @@ export interface RemoveMachineRequest {
 export interface RemoveMachineAnswer {
   /** Jobs that wait for it alone, and go on waiting. */
   readonly waiting: number;
+  /** Jobs that may still run there, since it could not be reached; none where absent. */
+  readonly givenUp?: readonly QueueJobId[];
 }
 
 /** `configure`: of one machine or `all`. */

@@ -3,7 +3,7 @@
  * its name by a rename when it is on the disk, so what has a name is whole; whoever reads it checks that all the same.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { chmodSync, mkdirSync } from 'node:fs';
+import { chmodSync } from 'node:fs';
 import { open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SchedulerError, UsageError } from '../domain/errors.ts';
@@ -11,6 +11,7 @@ import type { QueueJobSpec } from '../domain/queue.ts';
 import { toBytePath } from '../files/byte-path.ts';
 import { syncFolder } from '../files/kept-folders.ts';
 import { MAX_NAME_BYTES } from '../runner/job-name.ts';
+import { makeFolder } from '../util/make-folder.ts';
 import { shellQuote } from '../util/shell-quote.ts';
 import { formatBytes } from '../util/size.ts';
 import { cutToWidth, visibleText } from '../util/terminal-text.ts';
@@ -43,7 +44,7 @@ export class ScriptStore {
 
   /** Makes the folder where it is not there, closed to all others. */
   constructor(folder: string, { settleMs = SETTLE_MS }: ScriptStoreOptions = {}) {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolder(folder, 0o700);
     chmodSync(folder, 0o700);
     this.#folder = folder;
     this.#settleMs = settleMs;

@@ -18,9 +18,17 @@ export interface ServiceBackendOptions {
   /** Runs jobs on this computer, for a machine. */
   readonly here: ExecutionBackend;
   readonly trouble: LocalTrouble;
+  /** The results folder of a job. */
+  readonly resultsOf: (job: Job) => string;
+  /** Pauses before what an ended job left is fetched once more. @default 10 s, 1 min, 5 min */
+  readonly refetchPausesMs?: readonly number[] | undefined;
 }
 
+const REFETCH_PAUSES_MS = [10_000, 60_000, 300_000];
+
 const WAITS: Refusal = { type: 'refused', everFits: true, shortfalls: [] };
+/** Others that ask for the same may fit. */
+const WAITS_ALONE: Refusal = { ...WAITS, isOwn: true };
 
 /** The pool and what runs here, as one. */
 export class ServiceBackend implements ExecutionBackend {
@@ -36,9 +44,9 @@ export class ServiceBackend implements ExecutionBackend {
   }
 
   reserve(job: Job): Reservation | Refusal {
-    const { here, pool, trouble } = this.#options;
-    if (trouble.isActive) return WAITS;
+    const { here, pool, trouble, resultsOf } = this.#options;
     const isHere = job.runHere === true;
+    if (!isHere && trouble.in(resultsOf(job)) !== undefined) return WAITS_ALONE;
     const placed = (isHere ? here : pool).reserve(job);
     if (placed.type === 'refused') return WAITS;
     if (isHere) this.#reservedHere.add(placed);
@@ -83,9 +91,15 @@ export class ServiceBackend implements ExecutionBackend {
     await Promise.all([here.close(), pool.close()]);
   }
 
-  /** An attempt that also outlasts trouble on this computer: what is not home then is fetched when the trouble is over. */
+  /** An attempt that also outlasts trouble on this computer, or a full disk over there: what is not home then is fetched later. */
   patient(job: Job, running: RunningAttempt): RunningAttempt {
-    return new PatientRun(running, this.#options.trouble, (found) => this.#sideOf(job).adopt(job, found));
+    if (job.runHere === true) return running; // it leaves no results
+    const { trouble, resultsOf, refetchPausesMs = REFETCH_PAUSES_MS } = this.#options;
+    return new PatientRun(running, {
+      ...{ trouble, refetchPausesMs },
+      folder: resultsOf(job),
+      adopt: (found) => this.#sideOf(job).adopt(job, found),
+    });
   }
 
   #sideOf(job: Job): ExecutionBackend {
@@ -93,13 +107,29 @@ export class ServiceBackend implements ExecutionBackend {
   }
 }
 
+interface PatientRunOptions {
+  readonly trouble: LocalTrouble;
+  /** Where its results go. */
+  readonly folder: string;
+  readonly refetchPausesMs: readonly number[];
+  readonly adopt: (found: FoundAttempt) => RunningAttempt;
+}
+
+/** What is wrong with the folder itself, and stays so until somebody mends it: no reason to try a job's start again. */
+const LASTING = new Set(['EACCES', 'EROFS']);
+
 class PatientRun implements RunningAttempt {
   readonly ended: Promise<JobOutcome>;
   #current: RunningAttempt;
+  #cancelReason: string | undefined;
+  #wake: () => void = () => {};
+  readonly #cancelled = new Promise<void>((resolve) => {
+    this.#wake = resolve;
+  });
 
-  constructor(first: RunningAttempt, trouble: LocalTrouble, adopt: (found: FoundAttempt) => RunningAttempt) {
+  constructor(first: RunningAttempt, options: PatientRunOptions) {
     this.#current = first;
-    this.ended = this.#live(trouble, adopt);
+    this.ended = this.#live(options);
   }
 
   get attempt(): Attempt {
@@ -111,6 +141,8 @@ class PatientRun implements RunningAttempt {
   }
 
   cancel(reason: string): void {
+    this.#cancelReason ??= reason;
+    this.#wake();
     this.#current.cancel(reason);
   }
 
@@ -122,15 +154,41 @@ class PatientRun implements RunningAttempt {
     this.#current.abandon(reason);
   }
 
-  async #live(trouble: LocalTrouble, adopt: (found: FoundAttempt) => RunningAttempt): Promise<JobOutcome> {
+  async #live({ trouble, folder, adopt, refetchPausesMs }: PatientRunOptions): Promise<JobOutcome> {
+    const pausesMs = [...refetchPausesMs];
     for (;;) {
+      const before = trouble.countOf(folder);
       const outcome = await this.#current.ended;
-      if (outcome.type !== 'transfer-failed' || !trouble.isActive) return outcome;
+      if (outcome.type !== 'transfer-failed') return outcome;
       const { reason, exitCode } = outcome;
-      await trouble.over();
+      const error = trouble.in(folder);
+      if (exitCode === undefined) {
+        const isLasting = error !== undefined && 'code' in error && LASTING.has(String(error.code));
+        if (error === undefined || isLasting) return outcome;
+        await trouble.over(folder, this.#cancelled);
+      } else if (trouble.countOf(folder) !== before) {
+        // What could not be written while the command ran fails its end, however long ago that was.
+        await trouble.over(folder, this.#cancelled);
+      } else {
+        // It has ended, and its files are on its machine, whose disk may have been full.
+        const pauseMs = pausesMs.shift();
+        if (pauseMs === undefined) return outcome;
+        await this.#pause(pauseMs);
+      }
+      // Its processes are gone. What it left stays on its machine, for nobody wants to wait for it.
+      if (this.#cancelReason !== undefined) return { type: 'cancelled', reason: this.#cancelReason };
       if (exitCode === undefined) return { type: 'lost', reason, neverStarted: true };
       const { attempt, machine } = this.#current;
       this.#current = adopt({ attempt, machine, command: '', tree: '', gpus: [], state: 'ended' });
     }
+  }
+
+  async #pause(ms: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const over = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, ms).unref();
+    });
+    await Promise.race([over, this.#cancelled]);
+    clearTimeout(timer);
   }
 }

@@ -8,7 +8,7 @@ import type { QueueOrder } from './requests.ts';
 /** All but the folder has a default. */
 export interface ServiceOptions {
   readonly dataFolder: string;
-  /** Where the output of scripts that run here goes. @default `logs` in the data folder */
+  /** Where the output of scripts that run here goes. @default that of the last start, else `logs` in the data folder */
   readonly logFolder?: string;
   /** Machines to have besides those that it has; `local` where there are none. @default none */
   readonly machines?: readonly string[];
@@ -21,6 +21,8 @@ export interface ServiceOptions {
   /** Runs the jobs of a machine elsewhere once it has been away for so long. @default never */
   readonly machineLostAfterMs?: number;
   readonly placement?: Placement;
+  /** Another ssh configuration file, as `ssh -F`. @default that of the last start, else the user's */
+  readonly sshConfig?: string;
   /** Hears of what a person should know, one line each. */
   readonly onNote?: (line: string) => void;
   /** Time limits and the like, for tests and unusual networks. */
@@ -32,5 +34,7 @@ export interface ServiceOptions {
       readonly measureEveryMs?: number;
       /** How long nothing is started when results cannot be kept here. @default 30000 */
       readonly troublePauseMs?: number;
+      /** Pauses before what an ended job left is fetched once more. @default 10 s, 1 min, 5 min */
+      readonly refetchPausesMs?: readonly number[];
     };
 }

@@ -22,6 +22,10 @@ export interface ServiceParts {
   readonly order: QueueOrder;
   /** The machine that is kept free for a job that was passed over for too long. */
   readonly keptFree: ExplainOptions['keptFree'];
+  /** Whether it is about to end, and starts nothing more. */
+  readonly isEnding: boolean;
+  /** Why results cannot be kept in this folder now; undefined when they can. */
+  troubleIn(results: string): string | undefined;
   info(): InfoAnswer;
   /** Files with what a job printed. */
   outputsOf(spec: QueueJobSpec, id: QueueJobId): JobOutputs;

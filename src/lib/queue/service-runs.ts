@@ -1,13 +1,14 @@
 /** How the service's jobs run on its machines: each with its own folders, variables and limits. */
-import { mkdirSync } from 'node:fs';
 import { UsageError } from '../domain/errors.ts';
 import type { Attempt, Job, JobId } from '../domain/job.ts';
 import type { QueueJobSpec } from '../domain/queue.ts';
 import type { KeptParts } from '../files/kept-parts.ts';
 import type { JobSettings } from '../runner/job-settings.ts';
 import type { RunnerOptions } from '../runner/machine-runner.ts';
+import { removeEmptyPartialFolder } from '../runner/result-files.ts';
 import type { QueueStore } from '../stores/queue-store.ts';
 import { setAsideEarlier } from '../stores/result-folder.ts';
+import { makeFolder } from '../util/make-folder.ts';
 import { TOOL_VERSION } from '../util/tool-version.ts';
 import { ResultsSync } from './results-sync.ts';
 import { type ScriptStore, scriptCommand } from './script-store.ts';
@@ -25,8 +26,8 @@ export interface ServiceRunsOptions extends Partial<Pick<RunnerOptions, 'outputP
     ownsOutput(attempt: Attempt): boolean;
     hasBegun(attempt: Attempt): boolean;
   };
-  /** Results cannot be kept on this computer. */
-  readonly onLocalProblem: (error: Error) => void;
+  /** Results cannot be kept in this folder. */
+  readonly onLocalProblem: (folder: string, error: Error) => void;
 }
 
 /** What the runners of all machines need. */
@@ -49,7 +50,7 @@ export class ServiceRuns {
       hasBegun: (attempt) => earlier().hasBegun(attempt),
       isCurrent: (attempt) => store.isCurrent(attempt),
       isLast: (attempt, outcome, machine) => store.isLast(attempt, outcome, machine),
-      onLocalProblem,
+      onLocalProblem: (error, job) => onLocalProblem(this.#spec(job).results, error),
       ...(outputPollMs === undefined ? {} : { outputPollMs }),
       ...(gpuWaitMs === undefined ? {} : { gpuWaitMs }),
     };
@@ -58,7 +59,9 @@ export class ServiceRuns {
   /** A job's result was written: it is put on the disk before its machine forgets it. */
   noteEnd(job: JobId): void {
     const spec = this.#options.store.spec(job);
-    if (spec !== undefined) this.#sync.note(spec.results);
+    if (spec === undefined) return;
+    this.#sync.note(spec.results);
+    removeEmptyPartialFolder(spec.results);
   }
 
   #spec(job: Job): QueueJobSpec {
@@ -70,7 +73,7 @@ export class ServiceRuns {
   async #settingsOf(job: Job, isAdopted: boolean): Promise<JobSettings> {
     const { results, script, stdout, stderr, env, ...spec } = this.#spec(job);
     const { timeoutMs, killAfterMs = KILL_GRACE_MS, maxOutputBytes } = spec;
-    mkdirSync(results, { recursive: true });
+    makeFolder(results);
     if (!isAdopted) await setAsideEarlier(results, job.name);
     return {
       resultsFolder: results,

@@ -7,9 +7,8 @@
  * What is acknowledged is on the disk. An attempt is claimed in the store, with its machine, before the machine hears of it;
  * so the next service knows where to ask, and none is started twice.
  */
-import { mkdirSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { watchAbsences } from '../allocator/absence.ts';
 import { MachinePool, type PoolMachine } from '../allocator/machine-pool.ts';
 import type { OpenPoolOptions } from '../allocator/open-pool.ts';
@@ -26,6 +25,7 @@ import { machineKey } from '../runner/job-folder.ts';
 import type { BatchOrigin } from '../runner/machine-session.ts';
 import { QueueStore } from '../stores/queue-store.ts';
 import { EventStream } from '../util/event-stream.ts';
+import { makeFolder } from '../util/make-folder.ts';
 import { TOOL_VERSION } from '../util/tool-version.ts';
 import { DataFolder } from './data-folder.ts';
 import { DoorServer } from './door-server.ts';
@@ -36,6 +36,7 @@ import { outputsOf } from './job-output.ts';
 import { LocalTrouble } from './local-trouble.ts';
 import type { ListedMachine } from './machine-list.ts';
 import { QueueMachines } from './queue-machines.ts';
+import { rememberStart } from './remembered-start.ts';
 import type { InfoAnswer, QueueOrder, StopAnswer, StopRequest } from './requests.ts';
 import { ScriptStore } from './script-store.ts';
 import { ServiceBackend } from './service-backend.ts';
@@ -51,6 +52,9 @@ export type { ServiceOptions } from './service-options.ts';
 
 const STARVATION_LIMIT_MS = 10 * 60_000;
 const LOOK_AGAIN_MS = 10_000;
+const PAGE = 1000;
+/** What was kept so lately may be of a submit that is still under way. */
+const SETTLE_MS = 30_000;
 
 /** A queue service that runs in this process. */
 export class QueueService implements ServiceParts, AsyncDisposable {
@@ -71,6 +75,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
   readonly options: ServiceOptions;
   readonly #startedAt = Date.now();
   readonly #folder: DataFolder;
+  readonly #ssh: NonNullable<OpenPoolOptions['ssh']>;
   readonly #runs: ServiceRuns;
   readonly #trouble: LocalTrouble;
   readonly #backend: ServiceBackend;
@@ -79,7 +84,6 @@ export class QueueService implements ServiceParts, AsyncDisposable {
   readonly #timeouts: SubmissionTimeouts;
   readonly #stopWatching: (() => void)[] = [];
   #door: DoorServer | undefined;
-  #isEnding = false;
   #settleStopped: (answer: StopAnswer) => void = () => {};
 
   /**
@@ -105,7 +109,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
             options.onNote?.(`the queue cannot be written: ${error.message}; trying again`),
         }),
       );
-      const parts = await KeptParts.open(join(folder.path, 'parts'));
+      const parts = await KeptParts.open(join(folder.path, 'parts'), { settleMs: SETTLE_MS });
       service = new QueueService(options, folder, store, parts);
       await service.#begin();
       return service;
@@ -122,18 +126,23 @@ export class QueueService implements ServiceParts, AsyncDisposable {
     this.store = store;
     this.parts = parts;
     this.dataFolder = folder.path;
-    this.logFolder = resolve(options.logFolder ?? join(folder.path, 'logs'));
+    const { logFolder, sshConfig } = rememberStart(folder.path, options, options.onNote);
+    this.logFolder = logFolder;
+    this.#ssh = { ...options.tuning?.ssh, ...(sshConfig === undefined ? {} : { configFile: sshConfig }) };
     this.id = serviceId(folder.path);
-    this.scripts = new ScriptStore(join(folder.path, 'scripts'));
+    this.scripts = new ScriptStore(join(folder.path, 'scripts'), { settleMs: SETTLE_MS });
     this.stopped = new Promise((settle) => {
       this.#settleStopped = settle;
     });
-    this.#trouble = new LocalTrouble((error) => this.#onTrouble(error), options.tuning?.troublePauseMs);
+    this.#trouble = new LocalTrouble(
+      (folder, error) => this.#onTrouble(folder, error),
+      options.tuning?.troublePauseMs,
+    );
     const { outputPollMs, gpuWaitMs } = options.tuning ?? {};
     this.#runs = new ServiceRuns({
       ...{ serviceId: this.id, store, parts, scripts: this.scripts },
       earlier: () => this.#earlier,
-      onLocalProblem: (error) => this.#trouble.note(error),
+      onLocalProblem: (results, error) => this.#trouble.note(results, error),
       ...(outputPollMs === undefined ? {} : { outputPollMs }),
       ...(gpuWaitMs === undefined ? {} : { gpuWaitMs }),
     });
@@ -149,7 +158,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
       onJoined: (machine) => this.#lookAround(machine),
       runningOn: (name) => this.#runningOn(name, false),
       runsHere: (name) => this.#runningOn(name, true),
-      waitingFor: (name) => store.waitingByMachine().get(name) ?? [],
+      waitingFor: (name) => this.#waitingByMachine().get(name) ?? [],
       end: (name, how) => this.#endOn(name, how),
       isWaiting: () => store.waitingKinds > 0,
       onOpened: () => this.here.workersChanged(),
@@ -169,12 +178,15 @@ export class QueueService implements ServiceParts, AsyncDisposable {
       workerOf: (id) => store.get(id)?.machine,
       scripts: this.scripts,
       logFolder: this.logFolder,
+      ssh: this.#ssh,
       events: this.events,
     });
     this.#backend = new ServiceBackend({
       pool: this.pool,
       here: this.here,
       trouble: this.#trouble,
+      resultsOf: (job) => store.spec(job.id)?.results ?? '',
+      refetchPausesMs: options.tuning?.refetchPausesMs,
     });
     this.engine = new Engine(this.#storeOfEngine(), this.#backend, {
       isEndless: true,
@@ -201,11 +213,13 @@ export class QueueService implements ServiceParts, AsyncDisposable {
 
   async #begin(): Promise<void> {
     const { store, options } = this;
-    mkdirSync(this.logFolder, { recursive: true, mode: 0o700 });
+    makeFolder(this.logFolder, 0o700);
     this.events.subscribe((event) => this.#hear(event));
     store.onPending(() => this.machines.noteWaiting());
     const awaited = await this.#earlier.takeUp();
     if (awaited > 0) options.onNote?.(`${countOf(awaited, 'job')} of before: their machines are asked`);
+    // Before anybody asks: a submit looks at what machines there are.
+    for (const warning of await this.machines.start(options.machines ?? [])) options.onNote?.(warning);
     this.#door = await privately(() =>
       DoorServer.open({
         dataFolder: this.dataFolder,
@@ -214,7 +228,6 @@ export class QueueService implements ServiceParts, AsyncDisposable {
       }),
     );
     for (const note of this.#door.notes) options.onNote?.(note);
-    for (const warning of await this.machines.start(options.machines ?? [])) options.onNote?.(warning);
     const { machineLostAfterMs } = options;
     if (machineLostAfterMs !== undefined) this.#watchAbsences(machineLostAfterMs);
     this.#starvation.start();
@@ -242,6 +255,18 @@ export class QueueService implements ServiceParts, AsyncDisposable {
     };
   }
 
+  /** Looked up once for all machines that are asked about in a turn. */
+  #waitingByMachine(): ReadonlyMap<MachineName, readonly QueueJobId[]> {
+    if (this.#waiting === undefined) {
+      this.#waiting = this.store.waitingByMachine();
+      setImmediate(() => {
+        this.#waiting = undefined;
+      });
+    }
+    return this.#waiting;
+  }
+  #waiting: ReadonlyMap<MachineName, readonly QueueJobId[]> | undefined;
+
   /** Who a machine is, whatever it is called. */
   machineKeyOf(name: MachineName): string | undefined {
     const machine = this.pool.machines.find((one) => one.name === name);
@@ -257,9 +282,23 @@ export class QueueService implements ServiceParts, AsyncDisposable {
   }
 
   async removeUnused(): Promise<number> {
-    const used = this.store.list().map(({ spec }) => spec);
-    await this.scripts.removeExcept(used.flatMap(({ script }) => script?.id ?? []));
-    return (await this.parts.removeExcept(used.flatMap(({ treeParts }) => treeParts))).bytes;
+    const scripts = new Set<string>();
+    const parts = new Set<string>();
+    let from = 1;
+    for (
+      let page = this.store.list({ limit: PAGE });
+      page.length > 0;
+      page = this.store.list({ from, limit: PAGE })
+    ) {
+      for (const { id, spec } of page) {
+        if (spec.script !== undefined) scripts.add(spec.script.id);
+        for (const part of spec.treeParts) parts.add(part);
+        from = id + 1;
+      }
+      await new Promise((done) => setImmediate(done)); // others have questions, too
+    }
+    await this.scripts.removeExcept(scripts);
+    return (await this.parts.removeExcept(parts)).bytes;
   }
 
   get order(): QueueOrder {
@@ -296,46 +335,76 @@ export class QueueService implements ServiceParts, AsyncDisposable {
   }
 
   /**
-   * Ends the service; `answered` is waited for before the door closes.
+   * Ends the service; `answered` is waited for before the door closes. While a `kill` is under way, another stop lets go of
+   * what has not ended by then.
    * @throws UsageError when it was to stop only when idle, and is not
    */
   async stop({ how }: StopRequest, answered: Promise<void> = Promise.resolve()): Promise<StopAnswer> {
-    const { running, queued, holding, 'user-hold': held } = this.store.counts();
-    const waiting = queued + holding + held;
+    const { running } = this.store.counts();
+    const waiting = this.#waitingCount();
     if (how === 'when-idle' && running + waiting > 0)
       throw new UsageError(
         `the service is not idle: ${countOf(running, 'job')} ${running === 1 ? 'runs' : 'run'} and ${waiting} wait`,
       );
-    if (this.#isEnding) throw new UsageError('the service is stopping already');
-    this.#isEnding = true;
-    if (how === 'kill') await this.#killAll();
-    const answer = { running: this.store.counts().running, waiting };
-    void answered.then(() => this.#close(answer));
-    return answer;
+    this.#answered.push(answered);
+    if (this.#ending === undefined) {
+      this.#ending = how === 'kill' ? this.#killAll() : Promise.resolve();
+      this.#ending.then(
+        () => void Promise.all(this.#answered).then(() => this.#close()),
+        () => {
+          this.#ending = undefined; // the queue could not be written: it goes on
+          this.#answered.length = 0;
+        },
+      );
+    } else if (how === 'leave') this.#letGo();
+    await this.#ending;
+    return { running: this.store.counts().running, waiting: this.#waitingCount() };
+  }
+  #ending: Promise<void> | undefined;
+  readonly #answered: Promise<void>[] = [];
+  #letGo: () => void = () => {};
+
+  /** Whether it is about to end, and starts nothing more. */
+  get isEnding(): boolean {
+    return this.#ending !== undefined;
+  }
+
+  #waitingCount(): number {
+    const { queued, holding, 'user-hold': held } = this.store.counts();
+    return queued + holding + held;
   }
 
   async #killAll(): Promise<void> {
     const reason = 'the service was stopped with --kill';
+    await this.store.kill(
+      this.store.claimed().map(({ attempt }) => Number(attempt.job)),
+      reason,
+    );
     this.engine.stop();
+    // What was claimed meanwhile is not started any more, or is here now.
     const ids = this.store.claimed().map(({ attempt }) => Number(attempt.job));
     await this.store.kill(ids, reason);
     await this.endRunning(ids, reason);
+    let isLetGo = false;
+    this.#letGo = () => {
+      isLetGo = true;
+    };
     // Those on machines that are away cannot hear it now: the next service tells them.
     const isWithinReach = () => {
       const stranded = new Set(this.pool.stranded().map(({ attempt }) => attempt.job));
       return [...this.engine.running()].some(({ attempt }) => !stranded.has(attempt.job));
     };
-    while (isWithinReach()) await new Promise((done) => setTimeout(done, 50));
+    while (!isLetGo && isWithinReach()) await new Promise((done) => setTimeout(done, 50));
   }
 
-  async #close(answer: StopAnswer): Promise<void> {
-    this.#isEnding = true;
+  async #close(): Promise<void> {
     this.#isLeft = true;
     this.engine.leave();
     this.#starvation.stop();
     this.#timeouts.stop();
     for (const stop of this.#stopWatching) stop();
     this.#trouble.close();
+    let answer: StopAnswer = { running: 0, waiting: 0 };
     try {
       await this.#door?.close();
       await this.machines.close();
@@ -343,6 +412,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
     } finally {
       this.#isClosed = true;
       try {
+        answer = { running: this.store.counts().running, waiting: this.#waitingCount() };
         this.store.close();
       } finally {
         this.#folder.release();
@@ -354,7 +424,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
   #isLeft = false;
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (!this.#isEnding) await this.stop({ how: 'leave' });
+    await this.stop({ how: 'leave' });
     await this.stopped;
   }
 
@@ -362,7 +432,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
   #storeOfEngine(): JobStore {
     const { store } = this;
     return {
-      pending: () => store.pending(),
+      pending: (refused) => store.pending(refused),
       get waitingKinds() {
         return store.waitingKinds;
       },
@@ -379,7 +449,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
 
   #poolOptions(): Omit<OpenPoolOptions, 'machines'> {
     const { placement, tuning = {} } = this.options;
-    const { ssh, query, lateJoin, backoff } = tuning;
+    const { query, lateJoin, backoff } = tuning;
     return {
       events: this.events,
       typicalRequest: DEFAULT_REQUEST,
@@ -387,7 +457,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
       origin: this.#origin,
       runner: this.#runs.options,
       ...(placement === undefined ? {} : { placement }),
-      ...(ssh === undefined ? {} : { ssh }),
+      ssh: this.#ssh,
       ...(query === undefined ? {} : { query }),
       ...(lateJoin === undefined ? {} : { lateJoin }),
       ...(backoff === undefined ? {} : { backoff }),
@@ -423,14 +493,16 @@ export class QueueService implements ServiceParts, AsyncDisposable {
   }
 
   /** Ends what runs on a machine that is to go: its jobs wait again, or are dropped. */
-  async #endOn(name: MachineName, { drop }: { readonly drop: boolean }): Promise<void> {
+  async #endOn(name: MachineName, { drop }: { readonly drop: boolean }): Promise<readonly QueueJobId[]> {
     const ids = [...this.#runningOn(name, false), ...this.#runningOn(name, true)];
     const reason = `${name} was removed with --kill`;
     if (drop) await this.store.kill(ids, reason);
     else await this.store.requeue(ids, reason);
     await this.endRunning(ids, reason);
     // What cannot hear it is given up: the machine is to be ours no more.
-    for (const one of this.pool.stranded()) if (one.machine === name) one.giveUp(reason);
+    const stranded = this.pool.stranded().filter(({ machine }) => machine === name);
+    for (const one of stranded) one.giveUp(reason);
+    return stranded.map(({ attempt }) => Number(attempt.job));
   }
 
   #watchAbsences(lostAfterMs: number): void {
@@ -467,10 +539,16 @@ export class QueueService implements ServiceParts, AsyncDisposable {
     this.events.publish({ type: 'machine:warned', at: Date.now(), machine, message });
   }
 
-  #onTrouble(error: Error | undefined): void {
+  #onTrouble(folder: string, error: Error | undefined): void {
     if (error === undefined) this.#backend.tellCapacity();
     else
-      this.options.onNote?.(`results cannot be kept here: ${error.message}; nothing is started for a while`);
+      this.options.onNote?.(
+        `results cannot be kept in ${folder}: ${error.message}; what leaves results there waits for a while`,
+      );
+  }
+
+  troubleIn(results: string): string | undefined {
+    return this.#trouble.in(results)?.message;
   }
 }
 

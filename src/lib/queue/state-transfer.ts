@@ -45,11 +45,6 @@ export interface StateTransferOptions {
   readonly parts: Pick<KeptParts, 'tree'>;
 }
 
-/** What came in, and what a person should know about it. */
-export interface ImportOutcome extends ImportAnswer {
-  readonly warnings?: readonly string[];
-}
-
 type StateJob = QueueStateFile['jobs'][number];
 
 const PIECE_CHARACTERS = 256 * 1024;
@@ -105,7 +100,7 @@ export class StateTransfer {
    * was checked.
    * @throws UsageError for a mistake, with its place, and while jobs run here
    */
-  import(request: unknown): Promise<ImportOutcome> {
+  import(request: unknown): Promise<ImportAnswer> {
     const taken = this.#turn.then(() => this.#take(request));
     this.#turn = taken.catch(() => {});
     return taken;
@@ -117,7 +112,7 @@ export class StateTransfer {
     await this.#drop();
   }
 
-  async #take(request: unknown): Promise<ImportOutcome> {
+  async #take(request: unknown): Promise<ImportAnswer> {
     check.fields({ index: check.wholeFrom(0), text: check.text, isLast: check.truth })(request, 'import');
     const { index, text, isLast } = request as ImportRequest; // as was checked
     this.#refuseRunning();
@@ -164,7 +159,7 @@ export class StateTransfer {
     if (running > 0) throw new UsageError(`nothing can be imported while jobs run: ${running} do`);
   }
 
-  async #put(text: string): Promise<ImportOutcome> {
+  async #put(text: string): Promise<ImportAnswer> {
     const { store, machines, scripts } = this.#options;
     const state = checkStateFile(parsed(text));
     const machineCount = state.machines === undefined ? undefined : machines.check(state.machines);

@@ -2,11 +2,14 @@
  * From a submit to jobs. What takes time comes first (the check, the source trees), and what follows from the ids last, so
  * that nothing comes between `QueueStore.nextId` and `QueueStore.add`.
  */
+import { constants } from 'node:fs';
+import { access } from 'node:fs/promises';
 import { isAbsolute, join, resolve } from 'node:path';
 import { UsageError } from '../domain/errors.ts';
 import { type MachineName, machineName } from '../domain/machine.ts';
 import type { QueueJobId, QueueJobSpec } from '../domain/queue.ts';
 import type { ResourceRequest } from '../domain/resources.ts';
+import { makeFolder } from '../util/make-folder.ts';
 import { nearestWord } from '../util/nearest-word.ts';
 import { visibleText } from '../util/terminal-text.ts';
 import type { SubmitRequest } from './requests.ts';
@@ -69,6 +72,7 @@ export async function prepareSubmit(request: unknown, options: SubmissionOptions
   const wants = [...new Set(commands.map((one) => one.wants))];
   if (!runHere && !waitForMachine)
     refuseImpossible(kindsOf(commands, machines), commands.length, options.canEver);
+  if (!runHere) await makeResults(folders.results);
   const forwards = [...new Set(wants.map((one) => one.forwards))];
   const trees = await keepTrees(forwards, { ...options, ...folders });
   warnings.push(...trees.notes);
@@ -129,6 +133,18 @@ async function foldersOf(submit: SubmitRequest, home: string): Promise<Folders> 
       ...(stderr === undefined ? {} : { stderr: file(stderr) }),
     },
   };
+}
+
+/** Told now, when somebody hears of it, and not when the job has run. */
+async function makeResults(folder: string): Promise<void> {
+  try {
+    makeFolder(folder);
+    await access(folder, constants.W_OK);
+  } catch (error) {
+    throw new UsageError(
+      `--results: cannot use ${visibleText(folder)}: ${visibleText((error as Error).message)}`,
+    );
+  }
 }
 
 /** Which requests there are, for which machines. */

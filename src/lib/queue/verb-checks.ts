@@ -1,48 +1,63 @@
 /** Checks of what comes through the door: any program may ask, and a mistake is told in one line. */
 
-import type { QueueJobId } from '../domain/queue.ts';
+import { FINAL_STATES, type QueueJobId } from '../domain/queue.ts';
 import * as check from '../stores/queue-check.ts';
 import { ALL_STATES } from '../stores/queue-store-options.ts';
 
 const id = check.wholeFrom(1);
 const ids = check.listOf(id);
 const states = check.listOf(check.oneOf(...ALL_STATES));
+const ends = check.listOf(check.oneOf(...FINAL_STATES));
 const texts = check.listOf(check.text);
 
 const idsOrWord: check.Check = (value, path) => {
   if (value !== 'all' && value !== 'failed') ids(value, path);
 };
 
-/** A check whose value comes back. */
-const taking =
-  (shape: check.Check) =>
-  (value: unknown): unknown => {
-    shape(value ?? {}, '');
-    return value ?? {};
+/** The most jobs at once that a machine can be limited to. */
+const MOST_JOBS = 1_000_000;
+
+const limit: check.Check = (value, path) => {
+  if (!Number.isSafeInteger(value) || (value as number) < 0 || (value as number) > MOST_JOBS)
+    check.mistake(path, `a whole number from 0 to ${MOST_JOBS}`, value);
+};
+
+/** A check of a verb's arguments, which come back. Without any, they are taken for an empty object. */
+function taking(
+  needed: Readonly<Record<string, check.Check>>,
+  optional: Readonly<Record<string, check.Check>> = {},
+): (value: unknown) => unknown {
+  const shape = check.fields(needed, optional);
+  const names = [...Object.keys(needed), ...Object.keys(optional).map((name) => `[${name}]`)].join(', ');
+  return (value) => {
+    const args = value ?? {};
+    if (typeof args !== 'object' || Array.isArray(args))
+      check.mistake('the arguments', `an object with ${names}`, args);
+    shape(args, '');
+    return args;
   };
+}
 
 export const addMachine = taking(
-  check.fields(
-    { names: check.listOf(check.filledText) },
-    { env: check.mapOf(check.text), skipCheck: check.truth, cwd: check.absolutePath },
-  ),
+  { names: check.listOf(check.filledText) },
+  { env: check.mapOf(check.text), skipCheck: check.truth, cwd: check.absolutePath },
 );
 export const removeMachine = taking(
-  check.fields({ name: check.filledText, how: check.oneOf('refuse', 'wait', 'kill') }, { drop: check.truth }),
+  { name: check.filledText, how: check.oneOf('refuse', 'wait', 'kill') },
+  { drop: check.truth },
 );
-export const configure = taking(check.fields({ machine: check.filledText, maxJobs: check.wholeNumber }));
-export const list = taking(check.fields({}, { states, from: id, limit: id }));
-export const jobs = taking(check.fields({ ids: idsOrWord }, { priority: check.wholeNumber }));
-export const removeJob = taking(check.fields({ script: check.filledText, args: texts }));
-export const clean = taking(check.fields({ olderThanMs: check.numberWithin(0) }, { states }));
-export const output = taking(check.fields({ id }, { follow: check.truth }));
-export const wait = taking(check.fields({ ids }));
-export const events = taking(check.fields({}, { after: check.wholeFrom(0), follow: check.truth }));
-export const stop = taking(check.fields({ how: check.oneOf('leave', 'when-idle', 'kill') }));
+export const configure = taking({ machine: check.filledText, maxJobs: limit });
+export const list = taking({}, { states, from: id, limit: id });
+export const jobs = taking({ ids: idsOrWord }, { priority: check.wholeNumber });
+export const removeJob = taking({ script: check.filledText, args: texts });
+export const clean = taking({ olderThanMs: check.numberWithin(0) }, { states: ends });
+export const output = taking({ id }, { follow: check.truth });
+export const wait = taking({ ids });
+export const events = taking({}, { after: check.wholeFrom(0), follow: check.truth });
+export const stop = taking({ how: check.oneOf('leave', 'when-idle', 'kill') });
 
-const oneIdShape = check.fields({ id });
+const oneIdOf = taking({ id });
 /** The id of a request for one job. */
 export function oneId(value: unknown): QueueJobId {
-  oneIdShape(value, '');
-  return (value as { readonly id: QueueJobId }).id; // as was checked
+  return (oneIdOf(value) as { readonly id: QueueJobId }).id; // as was checked
 }

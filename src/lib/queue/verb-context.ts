@@ -27,6 +27,7 @@ export function explainOptions(service: ServiceParts): ExplainOptions {
     ...{ store, order },
     machines: machines.rows().map((row) => explained(service, row)),
     ...(keptFree === undefined ? {} : { keptFree }),
+    troubleIn: (results) => service.troubleIn(results),
   };
 }
 

@@ -4,6 +4,7 @@ import { FINAL_STATES, type QueueJob, type QueueJobId, type QueueState } from '.
 import { ALL_STATES } from '../stores/queue-store-options.ts';
 import type { VerbAnswer } from '../stores/queue-verbs.ts';
 import type { RequestContext, Verb } from './door-connection.ts';
+import { DoorError } from './door-protocol.ts';
 import { explainJob } from './explain.ts';
 import { streamOutput } from './job-output.ts';
 import { checkMachines } from './machine-list.ts';
@@ -48,8 +49,7 @@ export function verbsOf(service: ServiceParts): { readonly [verb: string]: Verb 
     },
   });
 
-  const live = () =>
-    store.list({ states: ['queued', 'holding', 'user-hold', 'running'] }).map(({ id }) => id);
+  const live = () => store.ids(['queued', 'holding', 'user-hold', 'running']);
   const idsOf = (request: JobsRequest, all: () => readonly QueueJobId[]): readonly QueueJobId[] => {
     if (request.ids === 'all') return all();
     if (request.ids === 'failed') throw new UsageError('only rerun knows the failed ones');
@@ -66,6 +66,8 @@ export function verbsOf(service: ServiceParts): { readonly [verb: string]: Verb 
     info: () => service.info(),
     submit: async (args): Promise<SubmitAnswer> => {
       const prepared = await prepareSubmit(args, submissionOptions(service));
+      if (service.isEnding)
+        throw new DoorError('closing', 'the service is about to end: nothing was submitted');
       const firstId = store.nextId;
       const specs = prepared.specs(firstId);
       const ids = await store.add(specs, { hold: prepared.hold });
@@ -84,7 +86,7 @@ export function verbsOf(service: ServiceParts): { readonly [verb: string]: Verb 
     get: (args): JobRow => rowOf(service, known(service, check.oneId(args))),
     explain: (args) => explainJob(check.oneId(args), explainOptions(service)),
     hold: (args) => {
-      const waiting = () => store.list({ states: ['queued', 'holding'] }).map(({ id }) => id);
+      const waiting = () => store.ids(['queued', 'holding']);
       return store.hold(idsOf(check.jobs(args) as JobsRequest, waiting));
     },
     release: (args) => {
@@ -102,7 +104,7 @@ export function verbsOf(service: ServiceParts): { readonly [verb: string]: Verb 
       const { ids } = check.jobs(args) as JobsRequest;
       if (ids === 'all') throw new UsageError('rerun takes ids or --failed');
       if (ids !== 'failed') return store.rerun(ids);
-      return store.rerun(store.list({ states: ['fail', 'error', 'abort'] }).map(({ id }) => id));
+      return store.rerun(store.ids(['fail', 'error', 'abort']));
     },
     priority: (args) => {
       const request = check.jobs(args) as JobsRequest;
@@ -163,11 +165,20 @@ async function* waitFor(
   if (unknown.length > 0)
     throw new UsageError(`${unknown.length === 1 ? 'job' : 'jobs'} ${unknown.join(', ')}: not known`);
   const left = new Set(ids);
+  // To ask for each of many jobs whenever one of them changes would take longer than they run.
+  let changed = new Set(left);
   const bell = new Bell(signal);
-  const stopHearing = store.onEvents(() => bell.ring());
+  const stopHearing = store.onEvents((events) => {
+    for (const event of events)
+      if ('job' in event && typeof event.job === 'number' && left.has(event.job)) changed.add(event.job);
+    if (changed.size > 0) bell.ring();
+  });
   try {
     while (left.size > 0 && !signal.aborted) {
-      for (const id of [...left]) {
+      const toLookAt = changed;
+      changed = new Set();
+      for (const id of toLookAt) {
+        if (!left.has(id)) continue; // told already
         const job = store.get(id);
         const state: QueueState = job?.state ?? 'error';
         if (!FINAL_STATES.includes(state)) continue;
