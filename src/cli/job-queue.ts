@@ -32,9 +32,26 @@ const GROUPS: ReadonlyMap<string, Group> = new Map([
   ...['export', 'import'].map((name) => [name, state] as const),
 ]);
 
+/** What other queues call them. */
+const OTHER_WORDS: ReadonlyMap<string, string> = new Map([
+  ...['cancel', 'delete', 'del', 'remove', 'scancel', 'qdel'].map((word) => [word, 'kill'] as const),
+  ...['queue', 'squeue', 'qstat', 'ls', 'jobs'].map((word) => [word, 'list'] as const),
+  ...['run', 'add', 'enqueue', 'sbatch', 'qsub'].map((word) => [word, 'submit'] as const),
+  ...([
+    ['tail', 'follow'],
+    ['output', 'log'],
+    ['serve', 'start'],
+    ['drain', 'configure'],
+    ['show', 'status'],
+  ] as const),
+]);
+
 let isService = false;
 
 async function main(argv: readonly string[], outs: WriteQueue): Promise<number> {
+  // Node puts U+FFFD where an argument is not UTF-8: it would be another argument, or name another file, than was typed.
+  if (argv.some((word) => word.includes('\uFFFD')))
+    (await import('./queue/argument-bytes.ts')).checkArgumentBytes(argv);
   const { before, command, behind } = commandOf(argv);
   if (command === '--version') return await printVersion(outs);
   if (command === 'help' && behind[0] !== undefined) return await printHelp(outs, behind[0]);
@@ -76,7 +93,7 @@ async function find(name: string): Promise<Subcommand> {
   const group = GROUPS.get(name);
   const found = group === undefined ? undefined : (await group()).COMMANDS[name];
   if (found !== undefined) return found;
-  const near = nearestWord(name, GROUPS.keys());
+  const near = OTHER_WORDS.get(name) ?? nearestWord(name, GROUPS.keys());
   const hint = near === undefined ? 'see job_queue --help' : `did you mean ${near}?`;
   throw new UsageError(`unknown command ${quoted(name)} (${hint})`);
 }

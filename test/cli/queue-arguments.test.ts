@@ -15,7 +15,7 @@ import type { TypedSubcommand } from '../../src/cli/queue/subcommand.ts';
 import { COMMANDS as SUBMIT } from '../../src/cli/queue/submit.ts';
 import { readSubmit, SUBMIT_FLAGS } from '../../src/cli/queue/submit-arguments.ts';
 import { inRequests, planSubmit } from '../../src/cli/queue/submit-requests.ts';
-import { parseArray, parseBegin, parseEnv } from '../../src/cli/queue/values.ts';
+import { parseArray, parseBegin, parseEnv, parseIds } from '../../src/cli/queue/values.ts';
 import { DOOR_FLAGS, HelpAsked, readWords } from '../../src/cli/queue/words.ts';
 import { UsageError } from '../../src/lib/domain/errors.ts';
 import { DEFAULT_REQUEST } from '../../src/lib/domain/request-defaults.ts';
@@ -73,6 +73,8 @@ describe('submit', () => {
     ['--env A=1 --env TOKEN --env B=', { env: { A: '1', TOKEN: 'secret', B: '' } }],
     ['--cwd sub', { cwd: '/here/sub' }],
     ['--cwd ~/x', { cwd: '~/x' }],
+    ['--cwd ~', { cwd: '~' }],
+    ['--host a@b --cwd ~', { cwd: '~' }],
     ['--host a@b', { cwd: undefined }],
     ['--host a@b --cwd /x', { cwd: '/x' }],
     ['--results out', { results: 'out' }],
@@ -146,12 +148,12 @@ describe('submit', () => {
     ['--name --hold x', '--name needs a value, found "--hold" (if that is the value: --name=VALUE)'],
     ['--name a --name b x', '--name is given twice'],
     ['--name a/b x', "the job name 'a/b' contains a slash"],
-    ['--env 1=2 x', '--env: found "1=2", expected NAME=VALUE'],
+    ['--env 1=2 x', '--env: found the name "1", expected NAME=VALUE'],
     ['--env NOTHERE x', '--env: NOTHERE is not set here'],
     ['--host a --cwd sub x', '--cwd: found "sub", expected an absolute path on the host'],
     ['--num-cpus lots x', "--num-cpus: found 'lots'"],
     ['--priority 1.5 x', '--priority: found "1.5", expected a whole number'],
-    ['--depends-on 3,4 x', '--depends-on: found "3,4", expected ids of jobs such as 17 or 17:18'],
+    ['--depends-on 3,4 x', '--depends-on: found "3,4", expected ids of jobs such as 17, 17:18 or 17-20'],
     ['--depends-on 0 x', '--depends-on: found "0"'],
     ['--depends-on-any x', '--depends-on-any says nothing without --depends-on'],
     ['--begin soon x', '--begin: found "soon", expected @SECONDS'],
@@ -298,6 +300,10 @@ describe('values', () => {
   });
 });
 
+test('a variable whose name is mistaken is refused without its value', () => {
+  expect(() => parseEnv(['1BAD=secret'])).toThrow(/^--env: found the name "1BAD", (?!.*secret)/);
+});
+
 describe('start and service-file', () => {
   const start = (line: string) => SERVICE.start.parse(words(line));
 
@@ -323,7 +329,7 @@ describe('start and service-file', () => {
 
   test('alone it has its folders and nothing else', () => {
     expect(start('--data-dir /d')).toEqual({
-      start: { dataFolder: '/d', logFolder: '/d/logs' },
+      start: { dataFolder: '/d' },
       isDaemon: false,
     });
   });
@@ -334,10 +340,19 @@ describe('start and service-file', () => {
     ['--order any', '--order: found "any", expected skip or strict'],
     ['--placement any', '--placement: found "any", expected spread or pack'],
     ['--starvation-limit x', '--starvation-limit: found the time "x"'],
-    ['--host a', '--host is for a service that runs'],
+    [
+      '--host a',
+      '--host is for a service that runs: log in there for this (ssh HOST job_queue start --daemon)',
+    ],
     ['--ssh-config /no/such', '--ssh-config: found "/no/such", which does not exist'],
   ])('refuses %s', (line, message) => {
     expect(() => start(line)).toThrow(message);
+  });
+
+  test('ids may be ranges', () => {
+    expect(parseIds(['3', '5-7', '6'], 'x')).toEqual([3, 5, 6, 7]);
+    expect(() => parseIds(['7-5'], 'x')).toThrow('expected FIRST-LAST');
+    expect(() => parseIds(['1-9999999'], 'x')).toThrow('at most 1000000');
   });
 
   test('a unit leaves jobs alone and quotes what systemd would expand', () => {
@@ -348,11 +363,21 @@ describe('start and service-file', () => {
       cwd: '/home/100%',
     });
     expect(text).toContain(
-      'ExecStart="/usr/bin/node" "/opt/q/job-queue.js" "start" "--data-dir=/d a\\"t\\\\a/$$x%%h" "--log-dir=',
+      'ExecStart="/usr/bin/node" "/opt/q/job-queue.js" "start" "--data-dir=/d a\\"t\\\\a/$$x%%h"\n',
     );
     expect(text).toContain('\nWorkingDirectory=/home/100%%\n');
     expect(text).toContain('\nRestart=on-failure\n');
     expect(text).toContain('\nKillMode=process\n');
+  });
+
+  test('a unit for another host is made there', () => {
+    expect(() => parse('service-file --host a')).toThrow('(ssh HOST job_queue service-file)');
+  });
+
+  test.each(['/a\nExecStartPre=/x', '/a\rb', '/a\\', '/a '])('no unit in the folder %j', (cwd) => {
+    const args = SERVICE['service-file'].parse(['--data-dir', '/d']);
+    const unit = { node: '/usr/bin/node', nodeFlags: [], program: '/opt/q/job-queue.js', cwd };
+    expect(() => unitText(args, unit)).toThrow(UsageError);
   });
 });
 
@@ -420,6 +445,7 @@ describe('the other commands', () => {
     ['rerun --failed 3', 'found "3" besides'],
     ['priority 3', 'expected a job and its priority'],
     ['priority 3 high', 'priority: found "high", expected a whole number'],
+    ['clean --state running', '--state: found "running", expected states of ended jobs with commas between'],
     ['clean --older-than week', '--older-than: found the time "week"'],
     ['log', 'no job is named'],
     ['wait', 'no job is named'],

@@ -1,10 +1,11 @@
 /** `log`, `follow`, `wait` and `events`: what comes from the service as it happens. */
 import { UsageError } from '../../lib/domain/errors.ts';
-import type { EventsRequest, OutputItem, WaitItem, WaitRequest } from '../../lib/queue/requests.ts';
+import type { DoorClient } from '../../lib/queue/door-client.ts';
+import type { EventsRequest, JobRow, OutputItem, WaitItem, WaitRequest } from '../../lib/queue/requests.ts';
 import { exitCodeOf } from '../exit-codes.ts';
 import { answer, rowsOf } from './door.ts';
 import { eventLine, eventRecord, type StreamedEvent } from './event-text.ts';
-import { endedText } from './job-text.ts';
+import { badEndText, endedText } from './job-text.ts';
 import { type Surroundings, subcommand } from './subcommand.ts';
 import { parseId, parseIds, parseWhole } from './values.ts';
 import { noMoreWords } from './words.ts';
@@ -15,6 +16,7 @@ async function output(
   { door, outs, warn }: Surroundings,
 ): Promise<boolean> {
   const client = await door();
+  if (follow) await sayWhetherItWaits(client, id, warn);
   const request = { id, ...(follow && { follow }) };
   for await (const value of client.stream('output', request)) {
     const item = answer<OutputItem>(value, { type: 'string' }, 'output');
@@ -25,10 +27,33 @@ async function output(
     } else if (item.type === 'restarted') {
       warn(`attempt ${item.attempt} of job ${id} begins: what came until now was of an earlier one`);
     } else if (item.type === 'end') {
+      if (follow && item.state !== 'success')
+        warn(badEndText({ ...item, id, ...(await reasonOf(client, id)) }));
       return item.state === 'success';
     }
   }
   return false;
+}
+
+/** Whoever follows a job that waits sees nothing for long. */
+async function sayWhetherItWaits(
+  client: DoorClient,
+  id: number,
+  warn: (line: string) => void,
+): Promise<void> {
+  const { state } = answer<JobRow>(await client.call('get', { id }), { state: 'string' }, 'get');
+  if (state === 'queued' || state === 'holding' || state === 'user-hold')
+    warn(`job ${id} waits (${state}); job_queue explain ${id} says why`);
+}
+
+/** Why a job has its state; nothing where that is not known any more. */
+async function reasonOf(client: DoorClient, id: number): Promise<{ readonly reason?: string }> {
+  try {
+    const { reason } = answer<JobRow>(await client.call('get', { id }), { state: 'string' }, 'get');
+    return reason === undefined ? {} : { reason };
+  } catch {
+    return {}; // it was cleaned meanwhile, or the service went
+  }
 }
 
 function outputCommand(name: 'log' | 'follow', text: string) {
@@ -83,7 +108,7 @@ export const COMMANDS = {
   log: outputCommand('log', 'What a job has printed so far: its output and, on standard error, its errors.'),
   follow: outputCommand(
     'follow',
-    'What a job prints, until it has ended. Exit code: 0 when it ended well, else 1.',
+    'What a job prints, until it has ended; then how, if not well. Exit code: 0 when it ended well, else 1.',
   ),
   wait: subcommand({
     name: 'wait',

@@ -6,7 +6,7 @@ import { durationText } from '../../lib/util/duration-text.ts';
 import { formatMiB } from '../../lib/util/size.ts';
 import { visibleText } from '../../lib/util/terminal-text.ts';
 import { quotedWord } from '../come-back.ts';
-import { momentText } from '../report/moment-text.ts';
+import { comingText, momentText } from '../report/moment-text.ts';
 import { outcomeText } from '../report/outcome-text.ts';
 import { tableLines } from './table.ts';
 import { QUEUE_STATES } from './values.ts';
@@ -24,12 +24,17 @@ export function jobLines(jobs: readonly JobRow[], now: number): string[] {
     jobs.map((job) => [
       String(job.id),
       job.state,
-      visibleText(job.spec.name),
+      visibleText(job.spec.name) + indexText(job),
       visibleText(job.machine ?? job.spec.machine ?? ''),
       remark(job, now),
       commandText(job),
     ]),
   );
+}
+
+/** `[3]` for a job of an array. */
+function indexText({ spec: { array } }: JobRow): string {
+  return array === undefined ? '' : `[${array.index}]`;
 }
 
 function remark(job: JobRow, now: number): string {
@@ -56,7 +61,7 @@ function waitText({ state, isHeld, spec, waitsFor = spec.dependsOn, attempt }: J
   if (state === 'holding' && waitsFor.length > 0) parts.push(`waits for ${listText(waitsFor)}`);
   if (isHeld) parts.push('held');
   if (spec.beginAt !== undefined && spec.beginAt > now)
-    parts.push(`not before ${momentText(spec.beginAt, now)}`);
+    parts.push(`not before ${comingText(spec.beginAt, now)}`);
   if (spec.priority !== 0) parts.push(`priority ${spec.priority}`);
   if (attempt > 0) parts.push(`${attempt} ${attempt === 1 ? 'attempt' : 'attempts'} so far`);
   return parts.join(', ');
@@ -153,6 +158,20 @@ export function jobAnswerText({ id, message }: JobAnswer): string {
 export function endedText({ id, name, state, outcome, reason }: WaitItem): string {
   const why = outcome === undefined ? visibleText(reason ?? '') : outcomeText(outcome);
   return [state, String(id), visibleText(name), why].filter((text) => text !== '').join('  ');
+}
+
+/** A job that has no good end: `job 17: abort, job 16 failed`. */
+export function badEndText({
+  id,
+  state,
+  outcome,
+  reason,
+}: Pick<WaitItem, 'id' | 'state' | 'outcome' | 'reason'>): string {
+  const how = outcome === undefined ? '' : outcomeText(outcome);
+  const why = reason === undefined ? '' : visibleText(reason);
+  // The reason often is in the outcome already.
+  const texts = [state, how, how.includes(why) ? '' : why];
+  return `job ${id}: ${texts.filter((text) => text !== '').join(', ')}`;
 }
 
 /** Why a job does not run: sentences, then a paragraph per machine that it might run on. */

@@ -5,7 +5,7 @@ import { formatBytes } from '../../lib/util/size.ts';
 import { answer, rowsOf } from './door.ts';
 import { jobAnswerText } from './job-text.ts';
 import { type Surroundings, subcommand } from './subcommand.ts';
-import { parseId, parseIds, parseStates, parseTime, parseWhole } from './values.ts';
+import { parseFinalStates, parseId, parseIds, parseTime, parseWhole } from './values.ts';
 import { noMoreWords } from './words.ts';
 
 const DAY_MS = 86_400_000;
@@ -65,7 +65,8 @@ export const COMMANDS = {
     name: 'rerun',
     help: `job_queue rerun ID... | --failed
 
-Has jobs that have ended run again, or all that have no good end.
+Has jobs that have ended run again; with --failed all that failed, were aborted or could not be started. Those that
+were killed are to be named.
 
 Example: job_queue rerun --failed
 `,
@@ -110,7 +111,7 @@ Example: job_queue clean --older-than 1d --state success
     flags: { '--older-than': 'value', '--state': 'value', '--json': 'switch' },
     read: (given) => {
       noMoreWords(given.words, 0, CLEAN_USAGE);
-      const states = given.read('--state', parseStates);
+      const states = given.read('--state', parseFinalStates);
       const request: CleanRequest = {
         olderThanMs: given.read('--older-than', parseTime) ?? 7 * DAY_MS,
         ...(states !== undefined && { states }),

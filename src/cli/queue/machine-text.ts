@@ -1,4 +1,5 @@
 /** Machines of the queue service, for people and for programs. */
+import type { QueueJobId } from '../../lib/domain/queue.ts';
 import type { ConfigureAnswer, MachineRow } from '../../lib/queue/requests.ts';
 import { formatMiB } from '../../lib/util/size.ts';
 import { visibleText } from '../../lib/util/terminal-text.ts';
@@ -56,6 +57,12 @@ export function statusRecord({ running, runningHere, maxJobs, waiting }: Machine
     code: 0,
     jobs_queued: JSON.stringify(waiting),
   });
+}
+
+/** Says of a machine that was removed what it could not be told of. */
+export function givenUpText(ids: readonly QueueJobId[]): string {
+  const jobs = ids.length === 1 ? '1 job' : `${ids.length} jobs`;
+  return `${jobs} may still run there, since it could not be reached: ${ids.join(' ')}`;
 }
 
 /** The answer to `configure`, as simple-job-submit gives it. */

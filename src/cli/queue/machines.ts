@@ -12,12 +12,11 @@ import type {
 import { visibleText } from '../../lib/util/terminal-text.ts';
 import { allRows, answer } from './door.ts';
 import { MACHINE_ROW } from './machine-row.ts';
-import { configureRecord, machineLines } from './machine-text.ts';
+import { configureRecord, givenUpText, machineLines } from './machine-text.ts';
 import { type Surroundings, subcommand } from './subcommand.ts';
 import { parseEnv, parseWhole } from './values.ts';
 import { noMoreWords } from './words.ts';
 
-const MOST_JOBS = 1_000_000;
 const ADD_USAGE = 'job_queue add-machine FILE|NAME...';
 const REMOVE_USAGE = 'job_queue remove-machine NAME [--wait | --kill [--drop]]';
 const CONFIGURE_USAGE = 'job_queue configure MACHINE|all --max-jobs-running N';
@@ -114,8 +113,10 @@ Example: job_queue remove-machine gpu7 --wait
       const client = await door();
       if (request.how === 'wait') warn('it gets no more jobs; waiting for those that run there');
       const reply = await client.call('remove-machine', request);
-      const { waiting } = answer<RemoveMachineAnswer>(reply, { waiting: 'number' }, 'remove-machine');
+      const removed = answer<RemoveMachineAnswer>(reply, { waiting: 'number' }, 'remove-machine');
+      const { waiting, givenUp = [] } = removed;
       print(`${visibleText(request.name)}: removed`);
+      if (givenUp.length > 0) warn(givenUpText(givenUp));
       if (waiting > 0)
         warn(
           `${waiting} ${waiting === 1 ? 'job waits' : 'jobs wait'} for it alone, and ${waiting === 1 ? 'goes' : 'go'} on waiting`,
@@ -136,7 +137,7 @@ Example: job_queue configure gpu7 --max-jobs-running 2
     read: (given): ConfigureRequest => {
       noMoreWords(given.words, 1, CONFIGURE_USAGE);
       const [machine = ''] = given.words;
-      const maxJobs = given.read('--max-jobs-running', (text, flag) => parseWhole(text, flag, 0, MOST_JOBS));
+      const maxJobs = given.read('--max-jobs-running', (text, flag) => parseWhole(text, flag, 0, 1_000_000));
       if (machine === '') throw new UsageError(`no machine is named: expected ${CONFIGURE_USAGE}`);
       if (maxJobs === undefined) throw new UsageError(`nothing to configure: expected ${CONFIGURE_USAGE}`);
       return { machine, maxJobs };

@@ -1,11 +1,13 @@
 /** A service in this process, or in one of its own that outlives this one. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, fstatSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SchedulerError } from '../../lib/domain/errors.ts';
+import { lastLogFolder } from '../../lib/queue/remembered-start.ts';
 import type { InfoAnswer } from '../../lib/queue/requests.ts';
+import { makeFolder } from '../../lib/util/make-folder.ts';
 import { visibleText } from '../../lib/util/terminal-text.ts';
 import { onInterrupt } from '../interrupts.ts';
 import { answer } from './door.ts';
@@ -16,10 +18,7 @@ import type { Surroundings } from './subcommand.ts';
 const CODE_AFTER_SIGINT = 130;
 
 /** Serves until somebody stops it. Ctrl-C, SIGTERM and SIGHUP leave jobs running; a second Ctrl-C leaves at once. */
-export async function serve(
-  { sshConfig, ...options }: StartArguments,
-  { warn }: Pick<Surroundings, 'warn'>,
-): Promise<number> {
+export async function serve(options: StartArguments, { warn }: Pick<Surroundings, 'warn'>): Promise<number> {
   const say = timed(warn);
   let stop: ((why: string) => void) | undefined;
   let isStopWanted = false;
@@ -37,7 +36,7 @@ export async function serve(
   const service = await QueueService.open({
     ...options,
     onNote: (line) => say(visibleText(line)),
-    tuning: { ssh: { onNewHostKey: say, ...(sshConfig !== undefined && { configFile: sshConfig }) } },
+    tuning: { ssh: { onNewHostKey: say } },
   });
   service.events.subscribe((event) => {
     const text = serviceText(event);
@@ -45,9 +44,9 @@ export async function serve(
   });
   stop = (why) => {
     say(`${why}: stopping; jobs that run go on, and the next start takes them over`);
-    service.stop({ how: 'leave' }).catch(() => {}); // it is stopping already
+    service.stop({ how: 'leave' }).catch((error: Error) => say(`it goes on: ${visibleText(error.message)}`));
   };
-  say(`serving ${service.dataFolder} (process ${process.pid})`);
+  say(`serving ${visibleText(service.dataFolder)} (process ${process.pid})`); // looked for in the log by `startNotes`
   if (isStopWanted) stop('a signal at the start');
   const { running, waiting } = await service.stopped;
   say(`stopped: ${running} running, ${waiting} waiting`);
@@ -68,15 +67,16 @@ const ANSWER_LIMIT_MS = 120_000;
 const ERROR_LINES = 10;
 
 /**
- * Starts the same program as a service in a session of its own, and returns when it answers.
+ * Starts the same program as a service in a session of its own, and returns when it serves. What it said until then is said
+ * here as well: who starts it should know.
  * @throws SchedulerError with its last words when it ends before that
  */
 export async function startDaemon(
   args: StartArguments,
-  { print }: Pick<Surroundings, 'print'>,
+  { print, warn }: Pick<Surroundings, 'print' | 'warn'>,
 ): Promise<number> {
-  const { dataFolder, logFolder } = args;
-  mkdirSync(logFolder, { recursive: true, mode: 0o700 });
+  const { dataFolder, logFolder = lastLogFolder(dataFolder) } = args;
+  makeFolder(logFolder, 0o700);
   const log = join(logFolder, 'service.log');
   const fd = openSync(log, 'a', 0o600);
   const begin = fstatSync(fd).size;
@@ -89,15 +89,20 @@ export async function startDaemon(
   });
   await once(child, 'spawn');
   const deadline = Date.now() + ANSWER_LIMIT_MS;
-  while (!(await answers(dataFolder, child.pid))) {
+  let notes: readonly string[] | undefined;
+  for (;;) {
+    // Its door is open some time before its start is over.
+    if (await answers(dataFolder, child.pid)) notes = startNotes(log, begin, child.pid);
+    if (notes !== undefined) break;
     if (ended !== undefined) throw new SchedulerError(lastWords(log, begin, ended));
     if (Date.now() > deadline)
       throw new SchedulerError(
-        `the service (process ${child.pid}) has not answered within ${ANSWER_LIMIT_MS / 1000} s; it was left running, and says what it does in ${log}`,
+        `the service (process ${child.pid}) has not begun to serve within ${ANSWER_LIMIT_MS / 1000} s; it was left running, and says what it does in ${log}`,
       );
     await sleep(50);
   }
   child.unref();
+  for (const note of notes) warn(note);
   print(`serving as process ${child.pid}`);
   print(`data: ${visibleText(dataFolder)}`);
   print(`log:  ${visibleText(log)}`);
@@ -114,9 +119,23 @@ async function answers(dataFolder: string, pid: number | undefined): Promise<boo
   }
 }
 
+/** What it said before it served, as it was said; undefined while it does not serve. */
+function startNotes(log: string, begin: number, pid: number | undefined): readonly string[] | undefined {
+  const said = wordsIn(log, begin)
+    .split(/^job_queue: (?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d )?/m)
+    .map((text) => text.trimEnd())
+    .filter((text) => text !== '');
+  const serving = said.findIndex((text) => text.startsWith('serving ') && text.endsWith(` (process ${pid})`));
+  return serving < 0 ? undefined : said.slice(0, serving);
+}
+
+function wordsIn(log: string, begin: number): string {
+  return readFileSync(log).subarray(begin).toString();
+}
+
 /** What it wrote, without the name that stands before each of our own lines. */
 function lastWords(log: string, begin: number, ended: string): string {
-  const lines = readFileSync(log).subarray(begin).toString().trimEnd().split('\n').slice(-ERROR_LINES);
+  const lines = wordsIn(log, begin).trimEnd().split('\n').slice(-ERROR_LINES);
   const text = lines.map((line) => visibleText(line.replace(/^job_queue: /, ''))).join('\n');
   return text === '' ? `the service ended at once (${ended}); see ${log}` : text;
 }

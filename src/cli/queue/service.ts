@@ -24,7 +24,10 @@ ${START_FLAGS_HELP}  --daemon                in the background: returns when it 
 Example: job_queue start --daemon --machines lab.yaml
 `,
     flags: { ...START_FLAGS, '--daemon': 'switch' },
-    read: (words) => ({ start: readStart(words, 'job_queue start'), isDaemon: words.has('--daemon') }),
+    read: (words) => ({
+      start: readStart(words, 'job_queue start', 'job_queue start --daemon'),
+      isDaemon: words.has('--daemon'),
+    }),
     run: async ({ start, isDaemon }, surroundings) =>
       isDaemon ? await startDaemon(start, surroundings) : await serve(start, surroundings),
   }),

@@ -30,19 +30,14 @@ export const START_FLAGS_HELP = `  --data-dir DIR          its state [~/.local/s
 `;
 
 /** What a service is to be started with. Folders are absolute. */
-export interface StartArguments extends Omit<ServiceOptions, 'onNote' | 'tuning' | 'logFolder'> {
-  readonly logFolder: string;
-  readonly sshConfig?: string;
-}
+export type StartArguments = Omit<ServiceOptions, 'onNote' | 'tuning'>;
 
 type StartWords = Words<(keyof typeof START_FLAGS | '--data-dir' | '--host' | '--ssh-config') & string>;
 
-/** What the words mean. @throws UsageError */
-export function readStart(words: StartWords, usage: string): StartArguments {
+/** What the words mean. `callThere` is what to call on another host, for one who wants it there. @throws UsageError */
+export function readStart(words: StartWords, usage: string, callThere = usage): StartArguments {
   if (words.has('--host'))
-    throw new UsageError(
-      `--host is for a service that runs: log in there to start one (ssh HOST ${usage} --daemon)`,
-    );
+    throw new UsageError(`--host is for a service that runs: log in there for this (ssh HOST ${callThere})`);
   if (words.words.length > 0 && !words.has('--machines'))
     throw new UsageError(`found "${words.words[0]}": machines stand behind --machines`);
   noMoreWords(words.words, 0, usage);
@@ -51,7 +46,7 @@ export function readStart(words: StartWords, usage: string): StartArguments {
   const sshConfig = words.value('--ssh-config');
   checkSshConfig(sshConfig);
   const dataFolder = resolve(words.value('--data-dir') ?? defaultDataFolder());
-  const logFolder = resolve(words.value('--log-dir') ?? `${dataFolder}/logs`);
+  const logFolder = words.value('--log-dir');
   const group = words.value('--group');
   const order = words.read('--order', oneOf('skip', 'strict'));
   const starvationLimitMs = words.read('--starvation-limit', parseTime);
@@ -59,7 +54,7 @@ export function readStart(words: StartWords, usage: string): StartArguments {
   const placement = words.read('--placement', oneOf('spread', 'pack'));
   return {
     dataFolder,
-    logFolder,
+    ...(logFolder !== undefined && { logFolder: resolve(logFolder) }),
     ...(machines !== undefined && { machines }),
     ...(group !== undefined && { group }),
     ...(order !== undefined && { order }),

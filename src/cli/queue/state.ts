@@ -48,7 +48,7 @@ async function exportState(
 
 async function importState(
   { file }: { readonly file: string },
-  { door, print }: Surroundings,
+  { door, print, warn }: Surroundings,
 ): Promise<number> {
   const pieces = textPieces(file);
   // A file that cannot be read is said before the service is asked.
@@ -59,12 +59,13 @@ async function importState(
     const request: ImportRequest = { index, text: next.done === true ? '' : next.value, isLast };
     const reply = await client.call('import', request);
     if (isLast) {
-      const { jobs = 0, machines } = answer<ImportAnswer>(reply, {}, 'import');
+      const { jobs = 0, machines, warnings = [] } = answer<ImportAnswer>(reply, {}, 'import');
       const counts = [
         countText(jobs, 'job'),
         ...(machines === undefined ? [] : [countText(machines, 'machine')]),
       ];
       print(`imported: ${counts.join(', ')}`);
+      for (const warning of warnings) warn(warning);
       return 0;
     }
     next = await pieces.next();

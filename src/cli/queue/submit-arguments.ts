@@ -5,7 +5,7 @@ import type { SubmitRequest } from '../../lib/queue/requests.ts';
 import { checkJobName } from '../../lib/runner/job-name.ts';
 import { RESOURCE_SWITCHES, RESOURCE_VALUES, readRequest } from '../resource-arguments.ts';
 import { readSurvivalOptions, type SurvivalTexts } from '../survival-arguments.ts';
-import { parseArray, parseBegin, parseEnv, parseId, parseWhole } from './values.ts';
+import { parseArray, parseBegin, parseEnv, parseIdRange, parseWhole } from './values.ts';
 import { badValue, quoted, type Words } from './words.ts';
 
 export const SUBMIT_HELP = `job_queue submit [flags] SCRIPT ARGS...
@@ -17,7 +17,8 @@ Gives jobs to the service and prints one line of JSON for each. Paths in a submi
 files are read here and sent as text. Everything behind SCRIPT belongs to the script: flags stand before it.
 
   --command 'CMD'          one job: this command, as one quoted word
-  --command-file FILE      a job for each line; comments and execute_remote lines as in a file of execute_batch
+  --command-file FILE      a job for each line; comments and execute_remote lines as in a file of execute_batch;
+                           - reads standard input
   --run-here               SCRIPT runs on the service's machine, for a machine: with JOB_ID, SLAVE_IP, MACHINE_NAME,
                            MACHINE_USER and MACHINE_PORT; one such job per machine at a time
   --machine any|all|NAME   where it runs; all makes one job for each machine [any]
@@ -232,11 +233,11 @@ function checkRunHere(words: SubmitWords, { type }: SubmitWork): void {
 function parseParents(text: string, flag: string): readonly number[] {
   return [
     ...new Set(
-      text.split(':').map((word) => {
+      text.split(':').flatMap((word) => {
         try {
-          return parseId(word);
+          return parseIdRange(word);
         } catch {
-          throw badValue(flag, text, 'ids of jobs such as 17 or 17:18');
+          throw badValue(flag, text, 'ids of jobs such as 17, 17:18 or 17-20');
         }
       }),
     ),
@@ -252,7 +253,8 @@ function parseEnvWords(words: SubmitWords, here: NodeJS.ProcessEnv) {
 function cwdOf(words: SubmitWords, here: string): string | undefined {
   const named = words.value('--cwd');
   if (named === undefined) return words.has('--host') ? undefined : here;
-  if (/^(?:\/|~\/)/.test(named)) return named;
+  // Where the shell has left `~`, the service takes it for its user's home folder.
+  if (/^(?:\/|~\/|~$)/.test(named)) return named;
   if (words.has('--host'))
     throw badValue('--cwd', named, 'an absolute path on the host of the service, or one that begins with ~/');
   return resolve(here, named);

@@ -1,7 +1,8 @@
 /** What a submit sends: texts of files read here, cut into requests that fit through the door. */
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { jobNameStem, readBatchFile } from '../../lib/batch/batch-file.ts';
+import { buffer } from 'node:stream/consumers';
+import { jobNameStem, readBatch, readBatchFile } from '../../lib/batch/batch-file.ts';
 import { checkShellSyntax, lineNoteText } from '../../lib/batch/line-checks.ts';
 import { UsageError } from '../../lib/domain/errors.ts';
 import type { Job } from '../../lib/domain/job.ts';
@@ -35,14 +36,18 @@ export async function planSubmit({ work, common }: SubmitArguments): Promise<Sub
   }
 }
 
-async function planFile(path: string, common: SubmitArguments['common']): Promise<SubmitPlan> {
+async function planFile(named: string, common: SubmitArguments['common']): Promise<SubmitPlan> {
+  const path = named === '-' ? 'standard input' : named;
   const defaults = {
     request: common.request,
     copyForwards: common.copyForwards ?? 'working-directory',
     shareForwards: common.shareForwards ?? [],
     copyBackwards: common.copyBackwards ?? 'changed',
   } as const;
-  const { lines, warnings } = await readBatchFile({ path, defaults });
+  const { lines, warnings } =
+    named === '-'
+      ? readBatch(await inputBytes(), { path, defaults })
+      : await readBatchFile({ path, defaults });
   const notes = [
     ...warnings,
     ...(await checkShellSyntax(
@@ -56,6 +61,14 @@ async function planFile(path: string, common: SubmitArguments['common']): Promis
   if (common.array !== undefined && jobs.length > 1)
     throw new UsageError(`--array makes many jobs of one command: ${visibleText(path)} has ${jobs.length}`);
   return { requests: inRequests(jobs, common), warnings: texts };
+}
+
+async function inputBytes(): Promise<Buffer> {
+  try {
+    return await buffer(process.stdin);
+  } catch (error) {
+    throw new UsageError(`cannot read standard input: ${(error as Error).message}`);
+  }
 }
 
 /** What a line says for itself: where it says nothing, it has the very same value as all. */

@@ -2,6 +2,7 @@
 import { basename } from 'node:path';
 import { UsageError } from '../../lib/domain/errors.ts';
 import type { JobAnswer, RemoveJobRequest, SubmitAnswer } from '../../lib/queue/requests.ts';
+import { comingText, momentText } from '../report/moment-text.ts';
 import { allRows, answer } from './door.ts';
 import { jobAnswerText } from './job-text.ts';
 import { type Surroundings, subcommand } from './subcommand.ts';
@@ -30,6 +31,11 @@ export function* submittedText(
 async function submit(args: SubmitArguments, { door, outs, warn }: Surroundings): Promise<number> {
   const { requests, warnings } = await planSubmit(args);
   for (const warning of warnings) warn(warning);
+  // 14:00 that is over means tomorrow's.
+  const { beginAt } = args.common;
+  const now = Date.now();
+  if (beginAt !== undefined && comingText(beginAt, now) !== momentText(beginAt, beginAt))
+    warn(`begins ${comingText(beginAt, now)} at the earliest`);
   const client = await door();
   const told = new Set<string>();
   let submitted = 0;

@@ -33,7 +33,22 @@ export function parseId(text: string): QueueJobId {
 /** The ids of jobs; at least one. @throws UsageError */
 export function parseIds(words: readonly string[], usage: string): readonly QueueJobId[] {
   if (words.length === 0) throw new UsageError(`no job is named: expected ${usage}`);
-  return [...new Set(words.map(parseId))];
+  return [...new Set(words.flatMap(parseIdRange))];
+}
+
+/** As many jobs as one submit may make. */
+const MOST_IDS = 1_000_000;
+
+/** `17`, or `17-20` for all from one to the other. @throws UsageError */
+export function parseIdRange(text: string): readonly QueueJobId[] {
+  const [, first, last] = /^(\d{1,15})-(\d{1,15})$/.exec(text) ?? [];
+  if (first === undefined || last === undefined) return [parseId(text)];
+  const [from, to] = [parseId(first), parseId(last)];
+  if (from > to || to - from >= MOST_IDS)
+    throw new UsageError(
+      `found ${quoted(text)}, expected FIRST-LAST, ids that grow, at most ${MOST_IDS} of them`,
+    );
+  return Array.from({ length: to - from + 1 }, (_, at) => from + at);
 }
 
 /** A whole number, negative ones too. @throws UsageError */
@@ -45,12 +60,22 @@ export function parseWhole(text: string, flag: string, least = -1_000_000_000, m
 
 /** `queued,running`. @throws UsageError */
 export function parseStates(text: string, flag: string): readonly QueueState[] {
+  return statesAmong(QUEUE_STATES, text, flag);
+}
+
+/** `success,fail`: states of jobs that have ended. @throws UsageError */
+export function parseFinalStates(text: string, flag: string): readonly QueueState[] {
+  return statesAmong(FINAL_STATES, text, flag);
+}
+
+function statesAmong(states: readonly QueueState[], text: string, flag: string): readonly QueueState[] {
   return text.split(',').map((word) => {
-    const state = QUEUE_STATES.find((one) => one === word.trim());
+    const state = states.find((one) => one === word.trim());
     if (state !== undefined) return state;
-    const near = nearestWord(word, QUEUE_STATES);
+    const near = nearestWord(word, states);
     const hint = near === undefined ? '' : ` (did you mean ${near}?)`;
-    throw badValue(flag, word, `states with commas between: ${QUEUE_STATES.join(', ')}${hint}`);
+    const what = states === FINAL_STATES ? 'states of ended jobs' : 'states';
+    throw badValue(flag, word, `${what} with commas between: ${states.join(', ')}${hint}`);
   });
 }
 
@@ -68,7 +93,10 @@ export function parseEnv(
     const equals = text.indexOf('=');
     const name = equals < 0 ? text : text.slice(0, equals);
     if (!/^[A-Za-z_]\w*$/.test(name))
-      throw badValue('--env', text, 'NAME=VALUE, or NAME alone for the value that it has here');
+      // What stands behind the name may be a secret.
+      throw new UsageError(
+        `--env: found the name ${quoted(name)}, expected NAME=VALUE, or NAME alone for the value that it has here; a name has letters, digits and _, no digit first`,
+      );
     const value = equals < 0 ? here[name] : text.slice(equals + 1);
     if (value === undefined)
       throw new UsageError(`--env: ${name} is not set here, expected ${name}=VALUE or a variable that is`);

@@ -6,6 +6,7 @@ import {
   serviceText,
 } from '../../../src/cli/queue/event-text.ts';
 import {
+  badEndText,
   countsText,
   endedText,
   explainLines,
@@ -15,6 +16,7 @@ import {
 } from '../../../src/cli/queue/job-text.ts';
 import {
   configureRecord,
+  givenUpText,
   machineLines,
   statusLines,
   statusRecord,
@@ -133,6 +135,23 @@ test('counts, answers and ends in one line each', () => {
   );
 });
 
+test('a bad end is told with what is known of it, once', () => {
+  expect(badEndText({ id: 9, state: 'abort', reason: 'job 8\nfailed' })).toBe('job 9: abort, job 8\\nfailed');
+  expect(badEndText({ id: 9, state: 'fail', outcome: { type: 'exited', exitCode: 137 } })).toBe(
+    'job 9: fail, exited 137 (SIGKILL)',
+  );
+  const outcome = { type: 'cancelled', reason: 'killed by hand' } as const;
+  expect(badEndText({ id: 9, state: 'killed', outcome, reason: 'killed by hand' })).toBe(
+    'job 9: killed, cancelled: killed by hand',
+  );
+  expect(badEndText({ id: 9, state: 'error' })).toBe('job 9: error');
+});
+
+test('jobs that could not be told of an end are named', () => {
+  expect(givenUpText([4])).toBe('1 job may still run there, since it could not be reached: 4');
+  expect(givenUpText([4, 7])).toBe('2 jobs may still run there, since it could not be reached: 4 7');
+});
+
 test('an explanation is sentences, and a line per machine', () => {
   const shortfalls = [] as const;
   expect(
@@ -197,6 +216,14 @@ test('machines with what is free, and with what runs', () => {
     'gpubox   ready  12.8 of 16  30 GiB of 64 GiB  0: 8 GiB, 25 % idle; 1: 24 GiB  3 (4 17 18)',
     'o\\x1bff  away                                                                 0            2        no\\nanswer',
   ]);
+});
+
+test.each(['connecting', 'unusable', 'away'] as const)('why a machine is %s', (state) => {
+  const machine: MachineRow = {
+    ...{ name: 'far', state, reason: 'no route to host', maxJobs: null },
+    ...{ running: [], runningHere: [], waiting: [] },
+  };
+  expect(machineLines([machine])[1]).toMatch(new RegExp(`^far +${state} .* no route to host$`));
 });
 
 test('--json has the fields of simple-job-submit, in its order', () => {
