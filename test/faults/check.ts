@@ -8,28 +8,42 @@ import { OUR_FOLDER } from './fleet.ts';
 import type { LedgerEntry } from './ledger.ts';
 import { entryText } from './ledger.ts';
 import type { PlannedJob } from './plan.ts';
-import { expectedResult, jobName } from './workload.ts';
+import { expectedResult } from './workload.ts';
+
+/** A job of a run, and what the ledgers say of it. */
+export interface CheckedJob {
+  /** Names its results. */
+  readonly name: string;
+  readonly planned: PlannedJob;
+  readonly entries: readonly LedgerEntry[];
+  /** Whether it has to have a good result; else it was killed, or never run. @default true */
+  readonly isGood?: boolean;
+  /** Whether it was given to a machine, so that there may be something of it. @default true */
+  readonly hasBegun?: boolean;
+}
 
 /** Every job has one result, from its last attempt, with all its bytes; and nothing else is there. */
-export async function resultFindings(
-  results: string,
-  jobs: readonly PlannedJob[],
-  entries: readonly LedgerEntry[],
-): Promise<string[]> {
+export async function resultFindings(results: string, jobs: readonly CheckedJob[]): Promise<string[]> {
   const findings: string[] = [];
   const names = new Set(await readdir(results).catch(() => []));
   names.delete('.batches');
-  for (const [index, job] of jobs.entries()) {
-    const name = jobName(index);
-    const own = entries.filter((entry) => entry.job === name);
-    findings.push(...(await jobFindings(results, name, job, own)));
+  for (const { name, planned, entries: own, isGood = true, hasBegun = true } of jobs) {
+    if (isGood) findings.push(...(await jobFindings(results, name, planned, own)));
+    else if (!hasBegun) continue;
     for (const suffix of ['', '.out', '.err', '.json']) names.delete(`${name}${suffix}`);
     const failed = own.filter(({ end }) => end?.exitCode !== 0).length;
     const kept = [...names].filter((one) => one.startsWith(`${name}.attempt-`));
     for (const one of kept) if (failed > 0) names.delete(one);
   }
-  if (names.size > 0) findings.push(`the results folder also has ${[...names].sort().join(', ')}`);
+  const strange = await Promise.all([...names].sort().map((name) => withContents(results, name)));
+  if (strange.length > 0) findings.push(`the results folder also has ${strange.join(', ')}`);
   return findings;
+}
+
+/** A name and, of a folder, what is in it. */
+async function withContents(folder: string, name: string): Promise<string> {
+  const inside = await readdir(join(folder, name), { recursive: true }).catch(() => undefined);
+  return inside === undefined ? name : `${name} (${inside.join(' ') || 'empty'})`;
 }
 
 async function jobFindings(

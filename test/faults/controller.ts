@@ -16,6 +16,8 @@ export interface ControllerOptions {
   readonly cwd: string;
   readonly env: NodeJS.ProcessEnv;
   readonly logs: string;
+  /** Which exit code says that all is done; absent for a service, which serves until `letEnd`. */
+  readonly doneCode?: number;
 }
 
 /** How one run of the command ended. */
@@ -42,12 +44,12 @@ export class Controller {
     return this.#ends;
   }
 
-  /** Runs the command until it says that every line has a good result, or until `stop`. */
+  /** Runs the command until it says that all is done; or until it ends after `letEnd`, or `stop`. */
   async runUntilDone(): Promise<boolean> {
     while (!this.#isOver) {
       this.#pauseMs = PAUSE_MS;
       const { exitCode } = await this.runOnce();
-      if (exitCode === 0) return true;
+      if (exitCode === this.#options.doneCode) return true;
       if (!this.#isOver) await new Promise((resolve) => setTimeout(resolve, this.#pauseMs));
     }
     return false;
@@ -82,11 +84,16 @@ export class Controller {
    * Sends the run of now a signal; the next begins `awayMs` after its end. Returns whether there was one to send it to.
    * A run gets one Ctrl-C only, since a second would end its jobs.
    */
-  signal(signal: 'SIGKILL' | 'SIGINT' | 'SIGHUP', awayMs: number): boolean {
+  signal(signal: 'SIGKILL' | 'SIGINT' | 'SIGHUP' | 'SIGTERM', awayMs: number): boolean {
     if (this.#child === undefined || (signal === 'SIGINT' && this.#wasInterrupted)) return false;
     if (signal === 'SIGINT') this.#wasInterrupted = true;
     this.#pauseMs = Math.max(this.#pauseMs, awayMs);
     return this.#child.kill(signal);
+  }
+
+  /** Whatever ends it the next time, it is not started again. */
+  letEnd(): void {
+    this.#isOver = true;
   }
 
   /** Ends it for good. */

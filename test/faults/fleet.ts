@@ -4,11 +4,12 @@ import { open, readdir, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type SmallDisk, smallDisk } from '../files/small-disk.ts';
 import { type TestHost, TestHosts } from '../rig/test-hosts.ts';
-import { type Fault, type FaultKind, HOSTS } from './plan.ts';
+import { type ControllerFaultKind, type Fault, type FaultKind, HOSTS } from './plan.ts';
 
 /** Where everything of ours lies on a host. */
 export const OUR_FOLDER = '.cache/ssh-scheduler';
 const RESULTS_DISK_MIB = 64;
+const DATA_DISK_MIB = 64;
 const HOST_DISK_MIB = 32;
 
 /** A host lost its power. */
@@ -28,7 +29,7 @@ export interface FullDisk {
   toAt: number;
 }
 
-/** Four hosts and a small disk for results. All of it goes with `close`. */
+/** Four hosts, and small disks for results and for a service's data. All of it goes with `close`. */
 export class Fleet implements AsyncDisposable {
   readonly powerOffs: PowerOff[] = [];
   readonly fullDisks: FullDisk[] = [];
@@ -40,23 +41,26 @@ export class Fleet implements AsyncDisposable {
       name: `host${index}`,
       diskMiB: HOST_DISK_MIB,
     }));
-    return new Fleet(await TestHosts.start(specs), await smallDisk(RESULTS_DISK_MIB));
+    const hosts = await TestHosts.start(specs);
+    return new Fleet(hosts, await smallDisk(RESULTS_DISK_MIB), await smallDisk(DATA_DISK_MIB));
   }
 
   private constructor(
     readonly hosts: TestHosts,
     readonly resultsDisk: SmallDisk | undefined,
+    readonly dataDisk: SmallDisk | undefined,
   ) {}
 
   /** What can be done on this machine. */
   get kinds(): readonly FaultKind[] {
     const { cutNetwork, powerOff, limitedDisk, ownIdentity } = this.hosts.capabilities;
-    const kinds: FaultKind[] = ['kill', 'interrupt', 'hang-up'];
+    const kinds: FaultKind[] = ['kill', 'interrupt', 'hang-up', 'terminate'];
     if (cutNetwork) kinds.push('cut');
     if (ownIdentity) kinds.push('reset');
     if (powerOff) kinds.push('power-off');
     if (limitedDisk) kinds.push('full-disk');
     if (this.resultsDisk !== undefined) kinds.push('full-results-disk');
+    if (this.dataDisk !== undefined) kinds.push('full-data-disk');
     return kinds;
   }
 
@@ -67,11 +71,9 @@ export class Fleet implements AsyncDisposable {
   }
 
   /** Has a fault come and go. Resolves when all is well again. */
-  async strike(fault: Exclude<Fault, { kind: 'kill' | 'interrupt' | 'hang-up' }>): Promise<void> {
-    if (fault.kind === 'full-results-disk') {
-      await this.#fillResultsDisk(fault.forMs);
-      return;
-    }
+  async strike(fault: Fault & { readonly kind: Exclude<FaultKind, ControllerFaultKind> }): Promise<void> {
+    if (fault.kind === 'full-results-disk') return await fillDisk(this.resultsDisk, fault.forMs);
+    if (fault.kind === 'full-data-disk') return await fillDisk(this.dataDisk, fault.forMs);
     const { machines } = this;
     const host = machines[(fault.host ?? 0) % machines.length];
     if (host === undefined) return;
@@ -109,27 +111,28 @@ export class Fleet implements AsyncDisposable {
     }
   }
 
-  async #fillResultsDisk(forMs: number): Promise<void> {
-    if (this.resultsDisk === undefined) return;
-    const { path } = this.resultsDisk;
-    const filler = join(path, 'filler');
-    const file = await open(filler, 'a');
-    try {
-      const { bavail, bsize } = await statfs(path);
-      await file.appendFile(Buffer.alloc(bavail * bsize + 1)).catch((error: NodeJS.ErrnoException) => {
-        if (error.code !== 'ENOSPC') throw error;
-      });
-    } finally {
-      await file.close();
-    }
-    await pause(forMs);
-    await rm(filler, { force: true });
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     await this.hosts.close();
     await this.resultsDisk?.[Symbol.asyncDispose]();
+    await this.dataDisk?.[Symbol.asyncDispose]();
   }
+}
+
+/** Fills a disk, and makes room again after a while. */
+async function fillDisk(disk: SmallDisk | undefined, forMs: number): Promise<void> {
+  if (disk === undefined) return;
+  const filler = join(disk.path, 'filler');
+  const file = await open(filler, 'a');
+  try {
+    const { bavail, bsize } = await statfs(disk.path);
+    await file.appendFile(Buffer.alloc(bavail * bsize + 1)).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOSPC') throw error;
+    });
+  } finally {
+    await file.close();
+  }
+  await pause(forMs);
+  await rm(filler, { force: true });
 }
 
 /** `JOB/NUMBER` of the attempts on a host that have begun and have not ended. */

@@ -5,6 +5,8 @@ now() { REPLY=${EPOCHREALTIME/[.,]/}; REPLY=${REPLY%???}; }
 now
 printf '%s %s %s %s\n' "$JOB_NAME" "$JOB_ATTEMPT" "$MACHINE_NAME" "$REPLY" >>"$FAULT_LEDGER" || exit 74
 trap 'code=$?; now; printf "%s %s %s %s\n" "$JOB_NAME" "$JOB_ATTEMPT" "$code" "$REPLY" >>"$FAULT_LEDGER.ended"' EXIT
+# Who is told to end says so in the ledger, too.
+trap 'exit 143' TERM
 
 say() { # from to
   lines=()

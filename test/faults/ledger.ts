@@ -1,5 +1,7 @@
 /** What the jobs themselves wrote of their starts and ends, and whether it adds up. */
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { TestHost } from '../rig/test-hosts.ts';
 import type { FullDisk, PowerOff } from './fleet.ts';
 
 /** One attempt, as its job told it. */
@@ -15,8 +17,8 @@ export interface LedgerEntry {
   readonly end?: { readonly exitCode: number; readonly at: number };
 }
 
-/** Reads a host's ledger and what stands beside it. @throws Error when a line is not whole. */
-export async function readLedger(host: string, path: string): Promise<readonly LedgerEntry[]> {
+/** A host's ledger and what stands beside it. @throws Error when a line is not whole. */
+async function readLedger(host: string, path: string): Promise<readonly LedgerEntry[]> {
   const rows = async (file: string) => {
     const text = await readFile(file, 'utf8').catch(() => '');
     return text
@@ -41,6 +43,11 @@ export async function readLedger(host: string, path: string): Promise<readonly L
       ...(end === undefined ? {} : { end: { exitCode: Number(end.word), at: end.at } }),
     };
   });
+}
+
+/** What all hosts' ledgers say. */
+export async function readLedgers(hosts: readonly TestHost[]): Promise<readonly LedgerEntry[]> {
+  return (await Promise.all(hosts.map((host) => readLedger(host.name, join(host.tmpDir, 'ledger'))))).flat();
 }
 
 /** What befell the hosts. */

@@ -12,12 +12,28 @@ export type FaultKind =
   | 'full-disk'
   /** The disk of the results folder is full for a while. */
   | 'full-results-disk'
-  /** kill -9 of the controller; the same command follows after a while. */
+  /** The disk of a service's data folder is full for a while. */
+  | 'full-data-disk'
+  | ControllerFaultKind;
+
+/** What befalls the process that has the jobs: the controller of a batch, or the queue service. */
+export type ControllerFaultKind =
+  /** kill -9; the same command follows after a while. */
   | 'kill'
-  /** Ctrl-C once; the same command follows a while after the controller's end. */
+  /** Ctrl-C once; the same command follows a while after the end. */
   | 'interrupt'
   /** A closed terminal (SIGHUP); likewise. */
-  | 'hang-up';
+  | 'hang-up'
+  /** SIGTERM; likewise. */
+  | 'terminate';
+
+/** What befalls a batch. */
+export const BATCH_KINDS: readonly FaultKind[] = [
+  ...(['cut', 'reset', 'power-off', 'full-disk'] as const),
+  ...(['full-results-disk', 'kill', 'interrupt', 'hang-up'] as const),
+];
+/** What befalls a queue service. */
+export const QUEUE_KINDS: readonly FaultKind[] = [...BATCH_KINDS, 'terminate', 'full-data-disk'];
 
 /** One fault. */
 export interface Fault {
@@ -73,6 +89,7 @@ export const LONG: PlanSize = {
 
 export const HOSTS = 4;
 
+const ON_DISK: ReadonlySet<FaultKind> = new Set(['full-results-disk', 'full-data-disk']);
 const ON_HOST: ReadonlySet<FaultKind> = new Set(['cut', 'reset', 'power-off', 'full-disk']);
 
 /** Makes the plan of a seed. `kinds` are what can be done on this machine; each comes before any comes again. */
@@ -97,7 +114,7 @@ export function planOf(seed: number, size: PlanSize, kinds: readonly FaultKind[]
     // Half of all faults are short, so that some pass before anybody has noticed.
     const forMs = 100 + upTo(random() < 0.5 ? size.longestFaultMs / 4 : size.longestFaultMs);
     // One at a time for each host, and for the controller, which needs a moment to come back.
-    const places = ON_HOST.has(kind) ? hosts : [kind === 'full-results-disk' ? kind : 'controller'];
+    const places = ON_HOST.has(kind) ? hosts : [ON_DISK.has(kind) ? kind : 'controller'];
     const free = places.filter((place) => (freeAtMs.get(place) ?? 0) <= atMs);
     const place = free[upTo(free.length)];
     if (place === undefined) continue;
@@ -114,7 +131,7 @@ export function faultText({ kind, atMs, forMs, host }: Fault): string {
 }
 
 /** Numbers from 0 to 1, the same for the same seed (mulberry32). */
-function randomFrom(seed: number): () => number {
+export function randomFrom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;

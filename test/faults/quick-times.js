@@ -5,14 +5,19 @@
 import { pathToFileURL } from 'node:url';
 
 const command = pathToFileURL(process.argv[1]);
-const { BatchRun } = await import(new URL('../lib/batch/batch-run.js', command).href);
-const open = BatchRun.open.bind(BatchRun);
-BatchRun.open = (options) =>
+/** All kinds of runs take the same ones, and each opens in the same way. */
+const CLASSES = { BatchRun: '../lib/batch/batch-run.js', QueueService: '../lib/queue/service.js' };
+const name = command.pathname.endsWith('job-queue.js') ? 'QueueService' : 'BatchRun';
+const { [name]: Run } = await import(new URL(CLASSES[name], command).href);
+const open = Run.open.bind(Run);
+Run.open = (options) =>
   open({
     ...options,
     tuning: {
       ...options.tuning,
       outputPollMs: 100,
+      troublePauseMs: 1000,
+      refetchPausesMs: [300, 1000, 2000, 4000],
       lateJoin: { patienceMs: 2000, pauses: { firstMs: 200, longestMs: 1000 } },
       backoff: { firstMs: 100, longestMs: 1000 },
       ssh: {

@@ -1,12 +1,8 @@
-/** `npm run test:faults -- [--seed N] [--seeds K] [--short] [--kinds cut,kill] [--command FILE]`: seeded runs, one after the other. */
+/** `npm run test:faults -- [--queue] [--seed N] [--seeds K] [--short] [--kinds cut,kill] [--command FILE]`: seeded runs, one after the other. */
 import { parseArgs } from 'node:util';
-import { type FaultKind, LONG, SHORT } from './plan.ts';
+import { LONG, QUEUE_KINDS, SHORT } from './plan.ts';
 import { seededRun } from './seeded-run.ts';
 
-const KINDS: readonly FaultKind[] = [
-  ...(['cut', 'reset', 'power-off', 'full-disk'] as const),
-  ...(['full-results-disk', 'kill', 'interrupt', 'hang-up'] as const),
-];
 const DONE_WITHIN_MS = 240_000;
 
 const { values } = parseArgs({
@@ -14,12 +10,13 @@ const { values } = parseArgs({
     seed: { type: 'string', default: String(Math.floor(Math.random() * 1_000_000)) },
     seeds: { type: 'string', default: '1' },
     short: { type: 'boolean', default: false },
-    kinds: { type: 'string', default: KINDS.join(',') },
+    queue: { type: 'boolean', default: false },
+    kinds: { type: 'string', default: QUEUE_KINDS.join(',') },
     command: { type: 'string' },
   },
 });
 const [first, count] = [values.seed, values.seeds].map(Number);
-const kinds = KINDS.filter((kind) => values.kinds.split(',').includes(kind));
+const kinds = QUEUE_KINDS.filter((kind) => values.kinds.split(',').includes(kind));
 if (
   !Number.isSafeInteger(first) ||
   !Number.isSafeInteger(count) ||
@@ -36,6 +33,7 @@ for (let seed = first; seed < first + count; seed += 1) {
   console.log(`seed ${seed}`);
   const { findings, figures } = await seededRun({
     seed,
+    form: values.queue ? 'queue' : 'batch',
     size: values.short ? SHORT : LONG,
     doneWithinMs: DONE_WITHIN_MS,
     kinds,
