@@ -1,5 +1,5 @@
 /**
- * `npm run bench`: all benches in one run, each beside what it is measured against, with the goals. Takes about five
+ * `npm run bench`: all benches in one run, each beside what it is measured against, with the goals. Takes about seven
  * minutes; `npm run bench -- throughput latency` runs only those. Nothing is written, and a goal that is missed is said
  * and fails nothing: times on a shared machine are no test.
  */
@@ -12,6 +12,7 @@ import { filesBench } from './files.ts';
 import { latencyBench } from './latency.ts';
 import { type PlacementFigure, placementBench } from './placement.ts';
 import { Bench } from './project.ts';
+import { queueBench } from './queue.ts';
 import { throughputBench } from './throughput.ts';
 import { waitingMemoryBench } from './waiting-memory.ts';
 
@@ -25,6 +26,7 @@ const benches: Readonly<Record<string, (bench: Bench) => Promise<readonly Figure
   memory: waitingMemoryBench,
   files: filesBench,
   combine: combineBench,
+  queue: queueBench,
   placement: async () => (await placementBench()).map(placementFigure),
 };
 
