@@ -46,7 +46,7 @@ test('a service that is killed at any moment loses nothing: what was acknowledge
   const command = 'echo "$JOB_ID $JOB_ATTEMPT" >start.txt; sleep 0.4; echo end';
   const acknowledged: number[] = [];
   let service = await serve(project, '--machines', ...machines);
-  for (let round = 0; round < 5; round++) {
+  for (let round = 0; round < 3; round++) {
     for (let each = 0; each < 2; each++)
       acknowledged.push(...(await submit(project, '--command', command, '--array', '1-3')));
     service.signal('SIGKILL');

@@ -5,8 +5,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
-const PROGRAM = resolve('src/cli/job-queue.ts');
-const TSX = import.meta.resolve('tsx');
+const PROGRAM = resolve('dist/cli/job-queue.js');
 const root = mkdtempSync(join(tmpdir(), 'queue-messages-'));
 const cwd = join(root, 'project');
 const TINY = ['--no-gpu-required', '--memory-required', '10', '--num-cpus', '0.01'] as const;
@@ -14,7 +13,7 @@ const GROUP = String(process.getegid?.() ?? 0);
 
 function bash(line: string, input = '') {
   const env = { PATH: process.env.PATH, HOME: root, LANG: 'C.UTF-8' };
-  const define = `job_queue() { '${process.execPath}' --import '${TSX}' '${PROGRAM}' "$@"; }`;
+  const define = `job_queue() { '${process.execPath}' '${PROGRAM}' "$@"; }`;
   const { status, stdout, stderr } = spawnSync('/bin/bash', ['-c', `${define}\n${line}`], {
     ...{ cwd, env, input, encoding: 'utf8', timeout: 60_000 },
   });

@@ -1,7 +1,7 @@
 /** The fault test's short forms, and that its plans repeat and its accounts find what is wrong. */
 import { expect, test } from 'vitest';
 import { attemptFindings, type LedgerEntry } from './ledger.ts';
-import { planOf, QUEUE_KINDS, SHORT } from './plan.ts';
+import { planOf, QUEUE_KINDS, SHORT, SHORTEST } from './plan.ts';
 import { checkQueue, type QueueFacts } from './queue-check.ts';
 import { queueStepsOf } from './queue-plan.ts';
 import { type SeededRunOptions, seededRun } from './seeded-run.ts';
@@ -129,7 +129,7 @@ for (const [form, name] of FORMS) {
     const seed = Number(process.env.FAULTS_SEED ?? Math.floor(Math.random() * 1_000_000));
     console.log(`fault test, ${form}: seed ${seed}`);
     const { findings, figures } = await seededRun({
-      ...{ form, seed, size: SHORT, doneWithinMs: DONE_WITHIN_MS },
+      ...{ form, seed, size: SHORTEST, doneWithinMs: DONE_WITHIN_MS },
       say: () => {},
     });
     if (findings.length > 0) throw new Error([`seed ${seed}`, figures, ...findings].join('\n'));

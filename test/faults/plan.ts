@@ -78,6 +78,14 @@ export const SHORT: PlanSize = {
   faultEveryMs: 1600,
   longestFaultMs: 4000,
 };
+/** For a test among many: half a minute. */
+export const SHORTEST: PlanSize = {
+  jobs: 36,
+  longestJobMs: 2000,
+  faults: 8,
+  faultEveryMs: 1400,
+  longestFaultMs: 3000,
+};
 /** Some minutes. */
 export const LONG: PlanSize = {
   jobs: 200,

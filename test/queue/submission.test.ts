@@ -227,7 +227,11 @@ test('many jobs share what they have alike, and each different request is asked 
   expect(specs.at(-1)).toMatchObject({ name: 'job_20016', command: 'echo 19999', request: { memoryMiB: 2 } });
 });
 
-test.each<[string, unknown, string]>([
+const MISTAKES: readonly (readonly [
+  what: string,
+  submit: object | string | null,
+  message: string | RegExp,
+])[] = [
   ['no object', null, 'a submit: expected an object, found null'],
   ['no command', { request }, 'expected either --command, --command-file or a SCRIPT'],
   ['both', one({ script: { name: 'a', text: 'b', args: [] } }), 'expected either --command'],
@@ -314,6 +318,9 @@ test.each<[string, unknown, string]>([
     { script: { name: 'a/b', text: 'b', args: [] }, request },
     "the script's name 'a/b'",
   ],
-])('a mistake is told: %s', async (_what, submit, message) => {
-  await expect(prepareSubmit(submit, options)).rejects.toThrow(message);
+];
+
+test('each mistake is told', async () => {
+  for (const [what, submit, message] of MISTAKES)
+    await expect(prepareSubmit(submit, options), what).rejects.toThrow(message);
 });

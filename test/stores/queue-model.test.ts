@@ -291,6 +291,6 @@ test('states and order are the model’s', { timeout: 240_000 }, async () => {
         }
       }
     }),
-    { numRuns: 400 },
+    { numRuns: 250 },
   );
 });
