@@ -98,7 +98,7 @@ export class LoginPlan {
   }
 
   /** The login failed: what was tried, what the server takes, and what else stood in the way. */
-  failure(reason?: string): RemoteError {
+  failure(reason?: string, stage: 'login' | 'connect' = 'login'): RemoteError {
     const { machine, user, host, port } = this.#target;
     const parts = [`login as ${user} at ${host} port ${port} refused`];
     if (reason !== undefined) parts.push(reason);
@@ -109,7 +109,7 @@ export class LoginPlan {
     if (this.#serverMethods.includes('gssapi-with-mic') && this.#target.gssapi) {
       parts.push('GSSAPI (Kerberos) is configured, which the ssh library cannot use');
     }
-    return new RemoteError(machine, 'login', [...parts, ...this.#notes].join('; '), {
+    return new RemoteError(machine, stage, [...parts, ...this.#notes].join('; '), {
       brief: 'login refused',
     });
   }

@@ -126,7 +126,8 @@ function explained(error: unknown, isShaken: boolean, hostKey: HostKeyCheck, pla
   if (/too many authentication failures/i.test(text)) return plan.tooManyKeys();
   if (text === 'All configured authentication methods failed') return plan.failure();
   if (isShaken && (isLostHandshake(error) || text === 'Connection lost before the login')) {
-    return plan.failure('the server closed the connection during the login');
+    // It says so when it has heard enough of keys: this one was killed, or lost its network, and may do better soon.
+    return plan.failure('the server closed the connection during the login', 'connect');
   }
   return error;
 }
