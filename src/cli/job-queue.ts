@@ -117,8 +117,8 @@ function visibleLines(message: string): string {
 outliveTerminal();
 const outs = new WriteQueue();
 outs.onFailure = ({ stream, error, isReaderGone }) => {
-  // A service goes on without whoever read its words.
-  if (isService && isReaderGone) return;
+  // A service goes on without whoever read its words, and when the disk of its log is full.
+  if (isService) return;
   if (!isReaderGone) outs.stderr.write(`job_queue: cannot write ${stream}: ${error.message}\n`);
   process.exit(isReaderGone ? CODE_AFTER_SIGPIPE : OWN_FAILURE);
 };

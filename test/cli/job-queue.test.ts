@@ -1,7 +1,9 @@
 /** The queue service as its users have it: the built command, real hosts, and a service that dies at any moment. */
 import { existsSync, readFileSync } from 'node:fs';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { smallDisk } from '../files/small-disk.ts';
 import { TestHosts } from '../rig/test-hosts.ts';
 import { until } from '../rig/until.ts';
 import { hostsAreMachines, linesOf, Project, type RunningCommand, TINY_CPU } from './run-command.ts';
@@ -195,4 +197,21 @@ test('a second service is refused, a dead one is told of, and every command says
   } finally {
     await project.queue('stop', '--kill');
   }
+});
+
+test('a full disk under its log does not end the service, and keeps none from starting', async () => {
+  await using disk = await smallDisk(1);
+  if (disk === undefined) return;
+  await using project = await Project.start();
+  const logs = join(disk.path, 'logs');
+  const filler = join(disk.path, 'filler');
+  expect(await project.queue('start', '--daemon', '--log-dir', logs)).toMatchObject({ exitCode: 0 });
+  await writeFile(filler, Buffer.alloc(2 * 1024 * 1024)).catch(() => {}); // full
+  await project.queue('add-machine', 'nobody@127.0.0.1:1', '--skip-ssh-auth-check'); // has it say something
+  const [id] = await submit(project, '--command', 'echo fine');
+  expect((await project.queue('wait', String(id))).exitCode).toBe(0);
+  expect((await project.queue('stop')).exitCode).toBe(0);
+  await rm(filler);
+  const log = await readFile(join(logs, 'service.log'), 'utf8');
+  expect(log).toContain('serving ');
 });

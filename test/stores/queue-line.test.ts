@@ -47,3 +47,15 @@ test.each([1, 2, 3, 4, 5])(
     expect(seen).toEqual(expected);
   },
 );
+
+test('a walk that refuses each of 20,000 kinds looks at each once', () => {
+  const line = new QueueLine<InLine>(() => 0);
+  for (let id = 1; id <= 40_000; id++) line.add(entry(id, 0, `kind ${id % 20_000}`));
+  const refused = new Set<string>();
+  const seen: number[] = [];
+  for (const { id, kind } of line.without(refused)) {
+    seen.push(id);
+    refused.add(kind);
+  }
+  expect(seen).toEqual(Array.from({ length: 20_000 }, (_, at) => at + 1));
+});

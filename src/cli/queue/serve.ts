@@ -1,10 +1,12 @@
 /** A service in this process, or in one of its own that outlives this one. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { SchedulerError } from '../../lib/domain/errors.ts';
+import { SchedulerError, UsageError } from '../../lib/domain/errors.ts';
+import { serviceOf } from '../../lib/queue/data-folder.ts';
 import { lastLogFolder } from '../../lib/queue/remembered-start.ts';
 import type { InfoAnswer } from '../../lib/queue/requests.ts';
 import { makeFolder } from '../../lib/util/make-folder.ts';
@@ -19,7 +21,7 @@ const CODE_AFTER_SIGINT = 130;
 
 /** Serves until somebody stops it. Ctrl-C, SIGTERM and SIGHUP leave jobs running; a second Ctrl-C leaves at once. */
 export async function serve(options: StartArguments, { warn }: Pick<Surroundings, 'warn'>): Promise<number> {
-  const say = timed(warn);
+  const say = timed(logOr(warn));
   let stop: ((why: string) => void) | undefined;
   let isStopWanted = false;
   const wantStop = (why: string) => {
@@ -53,6 +55,18 @@ export async function serve(options: StartArguments, { warn }: Pick<Surroundings
   return 0;
 }
 
+/** A log file is written line by line: one that cannot be written (its disk is full) is no reason not to try the next. */
+function logOr(warn: (message: string) => void): (message: string) => void {
+  if (!fstatSync(process.stderr.fd).isFile()) return warn;
+  return (message) => {
+    try {
+      writeSync(process.stderr.fd, `job_queue: ${message.split('\n').map(visibleText).join('\n')}\n`);
+    } catch {
+      // There is nowhere to say so.
+    }
+  };
+}
+
 /** A log without times tells little. A terminal shows what happens when it does. */
 function timed(warn: (message: string) => void): (message: string) => void {
   if (process.stderr.isTTY) return warn;
@@ -65,6 +79,8 @@ function timed(warn: (message: string) => void): (message: string) => void {
 
 const ANSWER_LIMIT_MS = 120_000;
 const ERROR_LINES = 10;
+/** From the first answer until it has said in its log that it serves. */
+const LOG_LIMIT_MS = 15_000;
 
 /**
  * Starts the same program as a service in a session of its own, and returns when it serves. What it said until then is said
@@ -76,6 +92,11 @@ export async function startDaemon(
   { print, warn }: Pick<Surroundings, 'print' | 'warn'>,
 ): Promise<number> {
   const { dataFolder, logFolder = lastLogFolder(dataFolder) } = args;
+  const other = serviceOf(dataFolder);
+  if (other !== undefined && other.host === hostname())
+    throw new UsageError(
+      `a service already runs on ${dataFolder}: process ${other.pid} on ${other.host} (job_queue stop ends it)`,
+    );
   makeFolder(logFolder, 0o700);
   const log = join(logFolder, 'service.log');
   const fd = openSync(log, 'a', 0o600);
@@ -89,10 +110,16 @@ export async function startDaemon(
   });
   await once(child, 'spawn');
   const deadline = Date.now() + ANSWER_LIMIT_MS;
+  let answersSince: number | undefined;
   let notes: readonly string[] | undefined;
   for (;;) {
     // Its door is open some time before its start is over.
-    if (await answers(dataFolder, child.pid)) notes = startNotes(log, begin, child.pid);
+    if (await answers(dataFolder, child.pid)) {
+      answersSince ??= Date.now();
+      notes = startNotes(log, begin, child.pid);
+      if (notes === undefined && Date.now() - answersSince > LOG_LIMIT_MS)
+        notes = [`it serves, but its log cannot be written: ${log}`];
+    }
     if (notes !== undefined) break;
     if (ended !== undefined) throw new SchedulerError(lastWords(log, begin, ended));
     if (Date.now() > deadline)

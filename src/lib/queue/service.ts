@@ -348,6 +348,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
       );
     this.#answered.push(answered);
     if (this.#ending === undefined) {
+      this.#isLetGo = false;
       this.#ending = how === 'kill' ? this.#killAll() : Promise.resolve();
       this.#ending.then(
         () => void Promise.all(this.#answered).then(() => this.#close()),
@@ -356,13 +357,14 @@ export class QueueService implements ServiceParts, AsyncDisposable {
           this.#answered.length = 0;
         },
       );
-    } else if (how === 'leave') this.#letGo();
+    } else if (how === 'leave') this.#isLetGo = true;
     await this.#ending;
     return { running: this.store.counts().running, waiting: this.#waitingCount() };
   }
   #ending: Promise<void> | undefined;
   readonly #answered: Promise<void>[] = [];
-  #letGo: () => void = () => {};
+  /** What a `kill` has not ended by now is left running. */
+  #isLetGo = false;
 
   /** Whether it is about to end, and starts nothing more. */
   get isEnding(): boolean {
@@ -381,20 +383,18 @@ export class QueueService implements ServiceParts, AsyncDisposable {
       reason,
     );
     this.engine.stop();
-    // What was claimed meanwhile is not started any more, or is here now.
+    // What was claimed meanwhile is not started any more, or is here now. From here on there is no way back.
     const ids = this.store.claimed().map(({ attempt }) => Number(attempt.job));
-    await this.store.kill(ids, reason);
+    await this.store
+      .kill(ids, reason)
+      .catch((error: unknown) => this.options.onNote?.((error as Error).message));
     await this.endRunning(ids, reason);
-    let isLetGo = false;
-    this.#letGo = () => {
-      isLetGo = true;
-    };
     // Those on machines that are away cannot hear it now: the next service tells them.
     const isWithinReach = () => {
       const stranded = new Set(this.pool.stranded().map(({ attempt }) => attempt.job));
       return [...this.engine.running()].some(({ attempt }) => !stranded.has(attempt.job));
     };
-    while (!isLetGo && isWithinReach()) await new Promise((done) => setTimeout(done, 50));
+    while (!this.#isLetGo && isWithinReach()) await new Promise((done) => setTimeout(done, 50));
   }
 
   async #close(): Promise<void> {

@@ -53,22 +53,29 @@ export class QueueLine<T extends InLine> {
   }
 
   /**
-   * Those that may start now, in order, without those of the kinds in `skipped`, which may grow meanwhile. Each step costs a
-   * look at every kind, and none at the jobs that are skipped.
+   * Those that may start now, in order, without those of the kinds in `skipped`, which may grow meanwhile. What is skipped
+   * costs one look at its kind, however many jobs that has. Kinds that come in meanwhile are passed by.
    */
   *without(skipped: ReadonlySet<string>): Generator<T, void, undefined> {
-    let last: T | undefined;
-    for (;;) {
-      let next: T | undefined;
-      for (const [kind, list] of this.#kinds) {
-        if (skipped.has(kind)) continue;
-        const first = last === undefined ? list.first : list.after(last);
-        if (first !== undefined && (next === undefined || isBefore(first, next))) next = first;
+    // The first of each kind, the very first at the end: a merge of the kinds, each in its own order.
+    const heads: Head<T>[] = [];
+    for (const [kind, list] of this.#kinds) {
+      const first = skipped.has(kind) ? undefined : list.first;
+      if (first !== undefined) heads.push({ kind, list, entry: first });
+    }
+    heads.sort((a, b) => (isBefore(a.entry, b.entry) ? 1 : -1));
+    for (let head = heads.pop(); head !== undefined; head = heads.pop()) {
+      const { kind, list, entry } = head;
+      if (skipped.has(kind)) continue;
+      if (!this.#open.has(entry)) {
+        // It left the line while others were looked at.
+        insertHead(heads, kind, list, list.after(entry));
+        continue;
       }
-      if (next === undefined) return;
       // Its place is remembered, which it may leave meanwhile.
-      last = { ...next };
-      yield next;
+      const place = { ...entry };
+      yield entry;
+      if (!skipped.has(kind)) insertHead(heads, kind, list, list.after(place));
     }
   }
 
@@ -218,4 +225,28 @@ export class QueueLine<T extends InLine> {
 
 function isBefore(one: InLine, other: InLine): boolean {
   return one.priority > other.priority || (one.priority === other.priority && one.id < other.id);
+}
+
+interface Head<T extends InLine> {
+  readonly kind: string;
+  readonly list: OrderedList<T>;
+  readonly entry: T;
+}
+
+/** Puts the next of a kind in its place among the others, the very first at the end. */
+function insertHead<T extends InLine>(
+  heads: Head<T>[],
+  kind: string,
+  list: OrderedList<T>,
+  entry: T | undefined,
+): void {
+  if (entry === undefined) return;
+  let [low, high] = [0, heads.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const other = heads[middle];
+    if (other !== undefined && isBefore(entry, other.entry)) low = middle + 1;
+    else high = middle;
+  }
+  heads.splice(low, 0, { kind, list, entry });
 }
