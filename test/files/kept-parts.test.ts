@@ -390,10 +390,10 @@ test('a listing that somebody has changed is refused', async () => {
   expect(await keptContents()).toEqual([]);
 });
 
-test('thirty thousand entries', { timeout: 240_000 }, async () => {
+test('ten thousand entries', { timeout: 240_000 }, async () => {
   const entries: SourcePart['entries'][number][] = [];
   const digest = 'ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb'; // of `a`
-  for (let d = 0; d < 30; d++) {
+  for (let d = 0; d < 10; d++) {
     const name = `d${String(d).padStart(3, '0')}`;
     await mkdir(project.at(name));
     entries.push({ path: name, kind: 'folder', mode: 0o755, size: 0, digest: '' });
@@ -402,7 +402,7 @@ test('thirty thousand entries', { timeout: 240_000 }, async () => {
   }
   entries.sort((a, b) => (a.path < b.path ? -1 : 1));
   for (const { path, kind } of entries) if (kind === 'file') writeFileSync(project.at(path), 'a');
-  const part = { id: 'a'.repeat(40), root: project.at(), entries, files: 29_970, bytes: 29_970 };
+  const part = { id: 'a'.repeat(40), root: project.at(), entries, files: 9_990, bytes: 9_990 };
   const tree: SourceTree = {
     ...{ id: part.id, parts: [part], shared: [], isSmall: false },
     ...{ files: part.files, bytes: part.bytes },

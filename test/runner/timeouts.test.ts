@@ -75,7 +75,10 @@ test('what a job started has all of the grace, and hears one TERM', async () => 
 test('whoever asks again sends no second TERM, and may shorten the grace', async () => {
   await using folder = await SupervisorFolder.make();
   const one = await folder.open();
-  const deaf = one.run('deaf', `trap 'echo heard >>heard' TERM; echo ready; while :; do sleep 0.02; done`);
+  const deaf = one.run(
+    'deaf-but-told',
+    `trap 'echo heard >>heard' TERM; echo ready; while :; do sleep 0.02; done`,
+  );
   await until(async () => (await folder.read(deaf)) === 'ready\n', { deadlineMs: 15_000 });
   one.supervisor.expire(deaf, 60_000);
   await until(() => existsSync(folder.file(deaf, 'work/heard')), { deadlineMs: 15_000 });
@@ -98,7 +101,8 @@ test('the grace is a time, also where each look at the processes takes long', as
     .find((each) => existsSync(each));
   await writeFile(join(bin, 'grep'), `#!/bin/sh\nsleep 1\nexec ${grep} "$@"\n`, { mode: 0o755 });
   const one = await folder.open({ PATH: `${bin}:${process.env.PATH}` });
-  const place = one.run('deaf', "trap '' TERM; echo ready; while :; do sleep 0.1; done");
+  // A name of its own: what the tests before end by its mark may still be looked for.
+  const place = one.run('deaf-for-long', "trap '' TERM; echo ready; while :; do sleep 0.1; done");
   await until(async () => (await folder.read(place)) === 'ready\n', { deadlineMs: 15_000 });
   // By counting looks of a tenth of a second it would take forty seconds.
   one.supervisor.cancel(place, 4000);
