@@ -1,19 +1,11 @@
 /** Requests, machines and their arbitraries for the allocator's tests. */
 import fc from 'fast-check';
+import { NO_RESOURCES } from '../../src/lib/domain/request-defaults.ts';
 import type { AvailableResources, ResourceRequest } from '../../src/lib/domain/resources.ts';
 
 /** A request for next to nothing and no GPU, with changes. */
 export function request(changes: Partial<ResourceRequest> = {}): ResourceRequest {
-  return {
-    memoryMiB: 0,
-    cpuCores: 0,
-    gpus: 0,
-    gpuMemoryMiB: 0,
-    gpuUtilization: 0,
-    reserveGpu: false,
-    reserveMachine: false,
-    ...changes,
-  };
+  return { ...NO_RESOURCES, ...changes };
 }
 
 /** An idle machine with that many GPUs of 8000 MiB, with changes. */

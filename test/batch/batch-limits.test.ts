@@ -2,33 +2,10 @@ import { expect, test } from 'vitest';
 import { watchHalt } from '../../src/lib/batch/batch-limits.ts';
 import type { HaltRule } from '../../src/lib/batch/survival-options.ts';
 import type { JobEnded } from '../../src/lib/domain/events.ts';
-import { type JobOutcome, jobId } from '../../src/lib/domain/job.ts';
-import { machineName } from '../../src/lib/domain/machine.ts';
+import type { JobOutcome } from '../../src/lib/domain/job.ts';
 import { isWorthRetry } from '../../src/lib/domain/retry-reason.ts';
+import { ended, GOOD } from '../engine/job-events.ts';
 
-const about = (name: string) => ({
-  job: jobId(name),
-  name,
-  line: 1,
-  at: 0,
-  command: 'x',
-  machine: machineName('m'),
-  attempt: 1,
-});
-
-const ended = (outcome: JobOutcome, more: Partial<JobEnded> = {}): JobEnded => ({
-  ...about('j'),
-  type: 'job:ended',
-  outcome,
-  durationMs: 1000,
-  sentBytes: 0,
-  returnedBytes: 0,
-  leftBehind: 0,
-  willRetry: false,
-  ...more,
-});
-
-const GOOD: JobOutcome = { type: 'exited', exitCode: 0 };
 const BAD: JobOutcome = { type: 'exited', exitCode: 1 };
 
 function haltsAfter(rule: HaltRule, outcomes: readonly JobEnded[]): number {

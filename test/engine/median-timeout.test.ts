@@ -1,33 +1,11 @@
 import { expect, test } from 'vitest';
-import type { JobEnded, JobStarted } from '../../src/lib/domain/events.ts';
+import type { JobStarted } from '../../src/lib/domain/events.ts';
 import { type JobOutcome, jobId } from '../../src/lib/domain/job.ts';
-import { machineName } from '../../src/lib/domain/machine.ts';
 import type { RunningAttempt } from '../../src/lib/domain/ports.ts';
 import { MedianTimeout } from '../../src/lib/engine/median-timeout.ts';
 import { until } from '../rig/until.ts';
 import { smallJob } from '../runner/local-runner.ts';
-
-const about = (name: string) => ({
-  job: jobId(name),
-  name,
-  line: 1,
-  at: 0,
-  command: 'x',
-  machine: machineName('m'),
-  attempt: 1,
-});
-
-const ended = (outcome: JobOutcome, more: Partial<JobEnded> = {}): JobEnded => ({
-  ...about('j'),
-  type: 'job:ended',
-  outcome,
-  durationMs: 1000,
-  sentBytes: 0,
-  returnedBytes: 0,
-  leftBehind: 0,
-  willRetry: false,
-  ...more,
-});
+import { about, ended, GOOD } from './job-events.ts';
 
 const started = (name: string, startedAt: number): JobStarted => ({
   ...about(name),
@@ -37,7 +15,6 @@ const started = (name: string, startedAt: number): JobStarted => ({
   request: smallJob(name, '').request,
 });
 
-const GOOD: JobOutcome = { type: 'exited', exitCode: 0 };
 const BAD: JobOutcome = { type: 'exited', exitCode: 1 };
 
 test('a percentage of the median run time of three good jobs at least', () => {

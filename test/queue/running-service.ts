@@ -59,7 +59,7 @@ export class RunningService implements AsyncDisposable {
       onNote: (line) => notes.push(line),
       tuning: { outputPollMs: 50, ...more.tuning },
     });
-    const door = await DoorClient.connect(folders.data);
+    const door = await DoorClient.connect(service.dataFolder);
     return new RunningService(folders, service, door, notes);
   }
 

@@ -1,4 +1,12 @@
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { JobAnswer, WaitItem } from '../../src/lib/queue/requests.ts';
@@ -382,4 +390,37 @@ test('a start finds what the last one had: its log folder, its ssh configuration
   expect(running.notes.join('\n')).toMatch(/--ssh-config .*as at the last start/);
   expect(running.service.logFolder).toBe(join(folders.root, 'other-logs'));
   expect((await running.get(1)).outputs.out).toBe(join(folders.root, 'other-logs/job_1.txt'));
+});
+
+test('a service that cannot begin lets go of all that it had begun: the next one has the folder', async () => {
+  await expect(QueueService.open({ dataFolder: folders.data, group: 'no-such-group' })).rejects.toThrow(
+    /no-such-group/,
+  );
+  await using running = await RunningService.open(folders);
+  await running.reaches(await running.submit('true'), 'success');
+});
+
+test('a service whose disk is full when it is stopped ends all the same, and the next one knows what became of its jobs', async () => {
+  await using disk = await smallDisk(8);
+  if (disk === undefined) return;
+  const filler = join(disk.path, 'filler');
+  const data = join(disk.path, 'data');
+  {
+    await using running = await RunningService.open(folders, { dataFolder: data });
+    await running.submit(`${waitFor('go')}; echo done`);
+    await until(async () => (await running.get(1)).startedAt, { deadlineMs: 10_000 });
+    for (let size = 8 * 1024 * 1024; size > 256; size /= 2)
+      try {
+        appendFileSync(filler, Buffer.alloc(size));
+      } catch {} // as much as fits
+    open('go');
+    await until(() => running.notes.some((line) => /cannot be written/.test(line)), { deadlineMs: 15_000 });
+    await running.service.stop({ how: 'leave' });
+    await running.service.stopped;
+    expect(running.notes.at(-1)).toMatch(/did not end well/);
+  }
+  rmSync(filler);
+  await using again = await RunningService.open(folders, { dataFolder: data });
+  expect((await again.reaches(1, 'success')).attempt).toBe(1);
+  expect(again.out('job_1')).toBe('done\n');
 });

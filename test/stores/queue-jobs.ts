@@ -4,21 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { QueueJobSpec } from '../../src/lib/domain/queue.ts';
 import type { QueueClock } from '../../src/lib/stores/queue-base.ts';
+import { smallJob } from '../runner/local-runner.ts';
 
 /** A job that asks for next to nothing, unless said otherwise. */
 export function smallSpec(name: string, more: Partial<QueueJobSpec> = {}): QueueJobSpec {
   return {
     name,
     command: 'true',
-    request: {
-      memoryMiB: 1,
-      cpuCores: 0.1,
-      gpus: 0,
-      gpuMemoryMiB: 0,
-      gpuUtilization: 0,
-      reserveGpu: false,
-      reserveMachine: false,
-    },
+    request: smallJob(name, 'true').request,
     env: {},
     cwd: '/tmp',
     results: '/tmp/job_results',

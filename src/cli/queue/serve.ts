@@ -35,20 +35,27 @@ export async function serve(options: StartArguments, { warn }: Pick<Surroundings
   for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => wantStop(signal));
 
   const { QueueService } = await import('../../lib/queue/service.ts');
+  // What happens on machines is told behind what the start itself has to say.
+  const early: string[] = [];
+  let isServing = false;
   const service = await QueueService.open({
     ...options,
     onNote: (line) => say(visibleText(line)),
+    onEvent: (event) => {
+      const text = serviceText(event);
+      if (text === undefined) return;
+      if (isServing) say(text);
+      else early.push(text);
+    },
     tuning: { ssh: { onNewHostKey: say } },
-  });
-  service.events.subscribe((event) => {
-    const text = serviceText(event);
-    if (text !== undefined) say(text);
   });
   stop = (why) => {
     say(`${why}: stopping; jobs that run go on, and the next start takes them over`);
     service.stop({ how: 'leave' }).catch((error: Error) => say(`it goes on: ${visibleText(error.message)}`));
   };
   say(`serving ${visibleText(service.dataFolder)} (process ${process.pid})`); // looked for in the log by `startNotes`
+  isServing = true;
+  for (const text of early) say(text);
   if (isStopWanted) stop('a signal at the start');
   const { running, waiting } = await service.stopped;
   say(`stopped: ${running} running, ${waiting} waiting`);

@@ -9,7 +9,7 @@ import { join, resolve } from 'node:path';
 import { UsageError } from '../domain/errors.ts';
 import type { SchedulerEvent } from '../domain/events.ts';
 import { type Job, type JobOutcome, jobId } from '../domain/job.ts';
-import type { ResourceRequest } from '../domain/resources.ts';
+import { NO_RESOURCES } from '../domain/request-defaults.ts';
 import { notesText } from '../files/source-notes.ts';
 import { SourceTrees } from '../files/source-trees.ts';
 import type { FoundMachines } from '../machine/find-machines.ts';
@@ -44,16 +44,6 @@ export interface RemoteRunOptions extends ConnectOptions {
   readonly signal?: AbortSignal;
   readonly tuning?: Partial<Pick<RunnerOptions, 'outputPollMs' | 'killGraceMs'>>;
 }
-
-const NO_RESOURCES: ResourceRequest = {
-  memoryMiB: 0,
-  cpuCores: 0,
-  gpus: 0,
-  gpuMemoryMiB: 0,
-  gpuUtilization: 0,
-  reserveGpu: false,
-  reserveMachine: false,
-};
 
 /**
  * Runs one command on one machine and returns how it ended.

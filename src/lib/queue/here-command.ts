@@ -4,7 +4,8 @@ import { dirname, isAbsolute, join } from 'node:path';
 import { UsageError } from '../domain/errors.ts';
 import type { Job } from '../domain/job.ts';
 import type { QueueJobId, QueueJobSpec } from '../domain/queue.ts';
-import type { Allocation, ResourceRequest } from '../domain/resources.ts';
+import { NO_RESOURCES } from '../domain/request-defaults.ts';
+import type { Allocation } from '../domain/resources.ts';
 import type { MachineConfig } from '../machine/config.ts';
 import { resolveSsh } from '../remote/ssh-config.ts';
 import type { SshConfigOptions } from '../remote/ssh-g.ts';
@@ -29,22 +30,12 @@ export function hereLog(logFolder: string, job: QueueJobId): string {
   return join(logFolder, `job_${job}.txt`);
 }
 
-/** What others use here is measured; a script is not asked what it needs. */
-const NOTHING: ResourceRequest = {
-  memoryMiB: 0,
-  cpuCores: 0,
-  gpus: 0,
-  gpuMemoryMiB: 0,
-  gpuUtilization: 0,
-  reserveGpu: false,
-  reserveMachine: false,
-};
-/** What a script is given of this machine: nothing that is counted. */
-export const NO_ALLOCATION: Allocation = { id: 0, request: NOTHING, gpus: [] };
+/** What a script is given of this machine: what others use here is measured, and a script is not asked what it needs. */
+export const NO_ALLOCATION: Allocation = { id: 0, request: NO_RESOURCES, gpus: [] };
 
 /** The job as its runner sees it: it takes nothing along, brings nothing home, and counts for nothing here. */
 export function innerJob(job: Job): Job {
-  return { ...job, request: NOTHING, copyForwards: [], shareForwards: [], copyBackwards: [] };
+  return { ...job, request: NO_RESOURCES, copyForwards: [], shareForwards: [], copyBackwards: [] };
 }
 
 /** The settings of a job whose script runs here, but for its command. Nothing of it is kept but its log. */

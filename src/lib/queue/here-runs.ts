@@ -102,11 +102,6 @@ export class HereRuns implements ExecutionBackend {
     return reservation;
   }
 
-  /** What keeps a job from running now, for each worker; no reason where it could run. */
-  explain(job: Job): readonly { readonly machine: MachineName; readonly reasons: readonly string[] }[] {
-    return this.#workers.explain(job);
-  }
-
   /** The jobs whose scripts run for a worker now, or are about to. */
   runningFor(worker: MachineName): readonly QueueJobId[] {
     return this.#workers.jobsOf(worker).map((job) => Number(job));

@@ -36,18 +36,6 @@ export class HereWorkers {
     );
   }
 
-  /** What keeps a job from running for each worker, in whole sentences. */
-  explain({ only }: Job): readonly { readonly machine: MachineName; readonly reasons: readonly string[] }[] {
-    return this.#list().map(({ name, isOpen }) => {
-      const reasons: string[] = [];
-      if (only !== undefined && only !== name) reasons.push(`The job is for ${only} alone.`);
-      if (!isOpen) reasons.push('It gets no new jobs.');
-      for (const job of this.jobsOf(name))
-        reasons.push(`The script of job ${job} runs for it, and it has one at a time.`);
-      return { machine: name, reasons };
-    });
-  }
-
   /** The jobs that hold a worker. */
   jobsOf(worker: MachineName): readonly JobId[] {
     return this.#holders.get(worker) ?? [];

@@ -7,6 +7,7 @@ import { SchedulerError, UsageError } from '../domain/errors.ts';
 import { FINAL_STATES, type QueueJob, type QueueJobId, type QueueJobSpec } from '../domain/queue.ts';
 import type { QueueStore } from '../stores/queue-store.ts';
 import { visibleText } from '../util/terminal-text.ts';
+import { hereLog } from './here-command.ts';
 import type { OutputItem } from './requests.ts';
 
 /** Files with what a job printed; one file where both streams go to it. */
@@ -17,7 +18,7 @@ export interface JobOutputs {
 
 /** The files of a job. A job that runs here for a machine has one file, in the log folder. */
 export function outputsOf(spec: QueueJobSpec, id: QueueJobId, logFolder: string): JobOutputs {
-  if (spec.runHere === true) return { out: join(logFolder, `job_${id}.txt`) };
+  if (spec.runHere === true) return { out: hereLog(logFolder, id) };
   const { results, name, stdout, stderr } = spec;
   return { out: stdout ?? join(results, `${name}.out`), err: stderr ?? join(results, `${name}.err`) };
 }

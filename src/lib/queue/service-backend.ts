@@ -36,6 +36,7 @@ export class ServiceBackend implements ExecutionBackend {
   readonly #listeners = new Set<() => void>();
   readonly #stopHearing: readonly (() => void)[];
   readonly #reservedHere = new WeakSet<Reservation>();
+  #isClosed = false;
 
   constructor(options: ServiceBackendOptions) {
     this.#options = options;
@@ -86,6 +87,7 @@ export class ServiceBackend implements ExecutionBackend {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true;
     for (const stop of this.#stopHearing) stop();
     const { here, pool } = this.#options;
     await Promise.all([here.close(), pool.close()]);
@@ -98,6 +100,7 @@ export class ServiceBackend implements ExecutionBackend {
     return new PatientRun(running, {
       ...{ trouble, refetchPausesMs },
       folder: resultsOf(job),
+      isClosed: () => this.#isClosed,
       adopt: (found) => this.#sideOf(job).adopt(job, found),
     });
   }
@@ -111,6 +114,8 @@ interface PatientRunOptions {
   readonly trouble: LocalTrouble;
   /** Where its results go. */
   readonly folder: string;
+  /** Whether the machines were let go of: the next service fetches what is not home. */
+  readonly isClosed: () => boolean;
   readonly refetchPausesMs: readonly number[];
   readonly adopt: (found: FoundAttempt) => RunningAttempt;
 }
@@ -154,7 +159,7 @@ class PatientRun implements RunningAttempt {
     this.#current.abandon(reason);
   }
 
-  async #live({ trouble, folder, adopt, refetchPausesMs }: PatientRunOptions): Promise<JobOutcome> {
+  async #live({ trouble, folder, isClosed, adopt, refetchPausesMs }: PatientRunOptions): Promise<JobOutcome> {
     const pausesMs = [...refetchPausesMs];
     for (;;) {
       const before = trouble.countOf(folder);
@@ -175,6 +180,7 @@ class PatientRun implements RunningAttempt {
         if (pauseMs === undefined) return outcome;
         await this.#pause(pauseMs);
       }
+      if (isClosed()) return outcome;
       // Its processes are gone. What it left stays on its machine, for nobody wants to wait for it.
       if (this.#cancelReason !== undefined) return { type: 'cancelled', reason: this.#cancelReason };
       if (exitCode === undefined) return { type: 'lost', reason, neverStarted: true };

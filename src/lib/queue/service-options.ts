@@ -1,6 +1,7 @@
 /** What a queue service is started with. */
 import type { LateJoinOptions, OpenPoolOptions } from '../allocator/open-pool.ts';
 import type { Placement } from '../allocator/virtual-resources.ts';
+import type { SchedulerEvent } from '../domain/events.ts';
 import type { RunnerOptions } from '../runner/machine-runner.ts';
 import type { QueueClock } from '../stores/queue-base.ts';
 import type { QueueOrder } from './requests.ts';
@@ -23,6 +24,8 @@ export interface ServiceOptions {
   readonly placement?: Placement;
   /** Another ssh configuration file, as `ssh -F`. @default that of the last start, else the user's */
   readonly sshConfig?: string;
+  /** Hears all that happens on its machines, from the very first. */
+  readonly onEvent?: (event: SchedulerEvent) => void;
   /** Hears of what a person should know, one line each. */
   readonly onNote?: (line: string) => void;
   /** Time limits and the like, for tests and unusual networks. */

@@ -5,15 +5,12 @@ import type { KeptParts } from '../files/kept-parts.ts';
 import type { QueueStore } from '../stores/queue-store.ts';
 import type { ExplainOptions } from './explain.ts';
 import type { JobOutputs } from './job-output.ts';
-import type { ListedMachine } from './machine-list.ts';
 import type { QueueMachines } from './queue-machines.ts';
 import type { InfoAnswer, QueueOrder, StopAnswer, StopRequest } from './requests.ts';
 import type { ScriptStore } from './script-store.ts';
 
 /** What the verbs are made of. */
 export interface ServiceParts {
-  readonly id: string;
-  readonly dataFolder: string;
   readonly store: QueueStore;
   readonly machines: QueueMachines;
   readonly scripts: ScriptStore;
@@ -33,8 +30,6 @@ export interface ServiceParts {
   endRunning(ids: readonly QueueJobId[], reason: string): Promise<void>;
   /** Removes source trees and scripts that no job needs. Returns the bytes that were freed. */
   removeUnused(): Promise<number>;
-  /** Puts machines in the place of all that are here; those that are not among them leave. */
-  replaceMachines(listed: readonly ListedMachine[]): Promise<void>;
   /** The state was replaced: goes on with what that calls running. */
   takeUpImported(): Promise<void>;
   /**

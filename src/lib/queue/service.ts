@@ -34,7 +34,7 @@ import type { ExplainOptions } from './explain.ts';
 import { HereRuns } from './here-runs.ts';
 import { outputsOf } from './job-output.ts';
 import { LocalTrouble } from './local-trouble.ts';
-import type { ListedMachine } from './machine-list.ts';
+import { checkMachines } from './machine-list.ts';
 import { QueueMachines } from './queue-machines.ts';
 import { rememberStart } from './remembered-start.ts';
 import type { InfoAnswer, QueueOrder, StopAnswer, StopRequest } from './requests.ts';
@@ -45,6 +45,7 @@ import type { ServiceOptions } from './service-options.ts';
 import type { ServiceParts } from './service-parts.ts';
 import { ServiceRuns } from './service-runs.ts';
 import { Starvation } from './starvation.ts';
+import { StateTransfer } from './state-transfer.ts';
 import { SubmissionTimeouts } from './submission-timeouts.ts';
 import { verbsOf } from './verbs.ts';
 
@@ -70,9 +71,9 @@ export class QueueService implements ServiceParts, AsyncDisposable {
   readonly scripts: ScriptStore;
   readonly pool: MachinePool;
   readonly machines: QueueMachines;
-  readonly here: HereRuns;
-  readonly engine: Engine;
-  readonly options: ServiceOptions;
+  readonly #here: HereRuns;
+  readonly #engine: Engine;
+  readonly #options: ServiceOptions;
   readonly #startedAt = Date.now();
   readonly #folder: DataFolder;
   readonly #ssh: NonNullable<OpenPoolOptions['ssh']>;
@@ -82,6 +83,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
   readonly #earlier: EarlierClaims;
   readonly #starvation: Starvation;
   readonly #timeouts: SubmissionTimeouts;
+  readonly #transfer: StateTransfer;
   readonly #stopWatching: (() => void)[] = [];
   #door: DoorServer | undefined;
   #settleStopped: (answer: StopAnswer) => void = () => {};
@@ -93,27 +95,29 @@ export class QueueService implements ServiceParts, AsyncDisposable {
   static async open(options: ServiceOptions): Promise<QueueService> {
     const folder = DataFolder.take(options.dataFolder);
     let store: QueueStore | undefined;
+    let started: QueueService | undefined;
     try {
       if (folder.isTakenOver) options.onNote?.('the service before this one died: taking over what it left');
-      let service: QueueService | undefined;
       store = await privately(() =>
         QueueStore.open(folder.path, {
           ...(options.tuning?.clock === undefined ? {} : { clock: options.tuning.clock }),
           policy: {
             isWorth: () => true,
-            canRun: ({ request }) => service?.machines.canEver(request).fits ?? true,
-            canRunElsewhere: (job) => service?.pool.canRunElsewhere(job) ?? false,
+            canRun: ({ request }) => started?.machines.canEver(request).fits ?? true,
+            canRunElsewhere: (job) => started?.pool.canRunElsewhere(job) ?? false,
           },
-          machineKeyOf: (machine) => service?.machineKeyOf(machine),
+          machineKeyOf: (machine) => started?.machineKeyOf(machine),
           onProblem: (error) =>
             options.onNote?.(`the queue cannot be written: ${error.message}; trying again`),
         }),
       );
       const parts = await KeptParts.open(join(folder.path, 'parts'), { settleMs: SETTLE_MS });
-      service = new QueueService(options, folder, store, parts);
-      await service.#begin();
-      return service;
+      started = new QueueService(options, folder, store, parts);
+      await started.#begin();
+      return started;
     } catch (error) {
+      // Why it could not begin matters more.
+      if (started !== undefined) await started.#letGoOfAll().catch(() => {});
       store?.close();
       folder.release();
       throw error;
@@ -121,7 +125,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
   }
 
   private constructor(options: ServiceOptions, folder: DataFolder, store: QueueStore, parts: KeptParts) {
-    this.options = options;
+    this.#options = options;
     this.#folder = folder;
     this.store = store;
     this.parts = parts;
@@ -156,18 +160,18 @@ export class QueueService implements ServiceParts, AsyncDisposable {
       pool: this.pool,
       poolOptions: this.#poolOptions(),
       onJoined: (machine) => this.#lookAround(machine),
-      runningOn: (name) => this.#runningOn(name, false),
-      runsHere: (name) => this.#runningOn(name, true),
+      runningOn: (name) => store.runningOn(name),
+      runsHere: (name) => this.#here.runningFor(name),
       waitingFor: (name) => this.#waitingByMachine().get(name) ?? [],
       end: (name, how) => this.#endOn(name, how),
       isWaiting: () => store.waitingKinds > 0,
-      onOpened: () => this.here.workersChanged(),
+      onOpened: () => this.#here.workersChanged(),
       ...(options.tuning?.measureEveryMs === undefined
         ? {}
         : { measureEveryMs: options.tuning.measureEveryMs }),
     });
     const { hasBegun, isCurrent, isLast } = this.#runs.options;
-    this.here = new HereRuns({
+    this.#here = new HereRuns({
       ...{ hasBegun, isCurrent, isLast },
       serviceId: this.id,
       toolVersion: TOOL_VERSION,
@@ -183,12 +187,12 @@ export class QueueService implements ServiceParts, AsyncDisposable {
     });
     this.#backend = new ServiceBackend({
       pool: this.pool,
-      here: this.here,
+      here: this.#here,
       trouble: this.#trouble,
       resultsOf: (job) => store.spec(job.id)?.results ?? '',
       refetchPausesMs: options.tuning?.refetchPausesMs,
     });
-    this.engine = new Engine(this.#storeOfEngine(), this.#backend, {
+    this.#engine = new Engine(this.#storeOfEngine(), this.#backend, {
       isEndless: true,
       isStrict: this.order === 'strict',
     });
@@ -196,8 +200,8 @@ export class QueueService implements ServiceParts, AsyncDisposable {
       serviceId: this.id,
       store,
       pool: this.pool,
-      here: this.here,
-      engine: this.engine,
+      here: this.#here,
+      engine: this.#engine,
       patient: (job, running) => this.#backend.patient(job, running),
       onAdopted: (adopted) => this.#tellAdopted(adopted),
       onReplaced: (machine, jobs) => this.#tellReplaced(machine, jobs),
@@ -209,12 +213,26 @@ export class QueueService implements ServiceParts, AsyncDisposable {
       ...(options.tuning?.clock === undefined ? {} : { clock: options.tuning.clock }),
     });
     this.#timeouts = new SubmissionTimeouts({ store });
+    this.#transfer = new StateTransfer({
+      ...{ store, parts, scripts: this.scripts, folder: folder.path, serviceId: this.id },
+      machines: {
+        toJSON: () => this.machines.listed(),
+        check: (json) => this.machines.check(json),
+        replace: async (json) => {
+          const warnings = await this.machines.import(checkMachines(json, 'machines'));
+          for (const warning of warnings) options.onNote?.(warning);
+        },
+      },
+    });
   }
 
   async #begin(): Promise<void> {
-    const { store, options } = this;
+    const { store } = this;
+    const options = this.#options;
     makeFolder(this.logFolder, 0o700);
     this.events.subscribe((event) => this.#hear(event));
+    const { onEvent } = options;
+    if (onEvent !== undefined) this.events.subscribe(onEvent);
     store.onPending(() => this.machines.noteWaiting());
     const awaited = await this.#earlier.takeUp();
     if (awaited > 0) options.onNote?.(`${countOf(awaited, 'job')} of before: their machines are asked`);
@@ -223,7 +241,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
     this.#door = await privately(() =>
       DoorServer.open({
         dataFolder: this.dataFolder,
-        verbs: verbsOf(this),
+        verbs: verbsOf(this, this.#transfer),
         ...(options.group === undefined ? {} : { group: options.group }),
       }),
     );
@@ -231,14 +249,9 @@ export class QueueService implements ServiceParts, AsyncDisposable {
     const { machineLostAfterMs } = options;
     if (machineLostAfterMs !== undefined) this.#watchAbsences(machineLostAfterMs);
     this.#starvation.start();
-    this.#timeouts.watch(() => this.engine.running());
-    void this.engine.run();
+    this.#timeouts.watch(() => this.#engine.running());
+    void this.#engine.run();
     if (store.waitingKinds > 0) this.machines.noteWaiting();
-  }
-
-  /** Where its socket is. */
-  get socketPath(): string {
-    return this.#door?.socketPath ?? '';
   }
 
   info(): InfoAnswer {
@@ -277,7 +290,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
     // A job that is being claimed right now is known to the engine a moment after the store's word.
     await new Promise((done) => setImmediate(done));
     const wanted = new Set(ids);
-    for (const running of [...this.engine.running()])
+    for (const running of [...this.#engine.running()])
       if (wanted.has(Number(running.attempt.job))) running.cancel(reason);
   }
 
@@ -302,15 +315,11 @@ export class QueueService implements ServiceParts, AsyncDisposable {
   }
 
   get order(): QueueOrder {
-    return this.options.order ?? 'skip';
+    return this.#options.order ?? 'skip';
   }
 
   get keptFree(): ExplainOptions['keptFree'] {
     return this.#starvation.kept;
-  }
-
-  async replaceMachines(listed: readonly ListedMachine[]): Promise<void> {
-    for (const warning of await this.machines.import(listed)) this.options.onNote?.(warning);
   }
 
   /** Goes on with what an earlier service left on a machine; one that does not answer that question is asked again. */
@@ -321,7 +330,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
       } catch (error) {
         if (this.pool.machineOf(machine.name) !== machine) throw error; // it was removed
         if (!hasFailed)
-          this.options.onNote?.(
+          this.#options.onNote?.(
             `${machine.name} does not tell what is there, and gets no jobs until it does: ${(error as Error).message}`,
           );
         await new Promise((done) => setTimeout(done, LOOK_AGAIN_MS).unref());
@@ -331,7 +340,8 @@ export class QueueService implements ServiceParts, AsyncDisposable {
 
   async takeUpImported(): Promise<void> {
     await this.#earlier.takeUp();
-    for (const machine of this.pool.machines) await this.#earlier.onJoined(machine);
+    // One that is away answers when it is back.
+    for (const machine of this.pool.machines) void this.#lookAround(machine).catch(() => {}); // it was removed
   }
 
   /**
@@ -382,42 +392,51 @@ export class QueueService implements ServiceParts, AsyncDisposable {
       this.store.claimed().map(({ attempt }) => Number(attempt.job)),
       reason,
     );
-    this.engine.stop();
+    this.#engine.stop();
     // What was claimed meanwhile is not started any more, or is here now. From here on there is no way back.
     const ids = this.store.claimed().map(({ attempt }) => Number(attempt.job));
     await this.store
       .kill(ids, reason)
-      .catch((error: unknown) => this.options.onNote?.((error as Error).message));
+      .catch((error: unknown) => this.#options.onNote?.((error as Error).message));
     await this.endRunning(ids, reason);
     // Those on machines that are away cannot hear it now: the next service tells them.
     const isWithinReach = () => {
       const stranded = new Set(this.pool.stranded().map(({ attempt }) => attempt.job));
-      return [...this.engine.running()].some(({ attempt }) => !stranded.has(attempt.job));
+      return [...this.#engine.running()].some(({ attempt }) => !stranded.has(attempt.job));
     };
     while (!this.#isLetGo && isWithinReach()) await new Promise((done) => setTimeout(done, 50));
   }
 
-  async #close(): Promise<void> {
+  /** Ends all that goes on here, and lets go of the machines; jobs run on. */
+  async #letGoOfAll(): Promise<void> {
     this.#isLeft = true;
-    this.engine.leave();
+    this.#engine.leave();
     this.#starvation.stop();
     this.#timeouts.stop();
     for (const stop of this.#stopWatching) stop();
     this.#trouble.close();
-    let answer: StopAnswer = { running: 0, waiting: 0 };
     try {
       await this.#door?.close();
+      await this.#transfer.close();
       await this.machines.close();
       await this.#backend.close();
     } finally {
       this.#isClosed = true;
-      try {
-        answer = { running: this.store.counts().running, waiting: this.#waitingCount() };
-        this.store.close();
-      } finally {
-        this.#folder.release();
-        this.#settleStopped(answer);
-      }
+    }
+  }
+
+  async #close(): Promise<void> {
+    let answer: StopAnswer = { running: 0, waiting: 0 };
+    try {
+      await this.#letGoOfAll();
+      answer = { running: this.store.counts().running, waiting: this.#waitingCount() };
+      this.store.close();
+    } catch (error) {
+      // Nobody is left to hear it but whoever started it.
+      this.#options.onNote?.(`the service did not end well: ${(error as Error).message}`);
+    } finally {
+      this.#folder.release();
+      this.#settleStopped(answer);
     }
   }
   #isClosed = false;
@@ -436,19 +455,26 @@ export class QueueService implements ServiceParts, AsyncDisposable {
       get waitingKinds() {
         return store.waitingKinds;
       },
-      claim: (job, machine) => store.claim(job, machine),
-      unclaim: async (attempt) => {
-        if (!this.#isLeft) await store.unclaim(attempt);
-      },
-      finish: async (attempt, outcome, machine) => {
-        if (!this.#isLeft) await store.finish(attempt, outcome, machine);
-      },
+      claim: (job, machine) => this.#unlessLeft(() => store.claim(job, machine)),
+      unclaim: (attempt) => this.#unlessLeft(() => store.unclaim(attempt)),
+      finish: (attempt, outcome, machine) => this.#unlessLeft(() => store.finish(attempt, outcome, machine)),
       onPending: (listener) => store.onPending(listener),
     };
   }
 
+  /** What did not reach the disk before the end is found again by the next service: nothing for it to come back to. */
+  async #unlessLeft<T>(write: () => Promise<T>): Promise<T | undefined> {
+    if (this.#isLeft) return undefined;
+    try {
+      return await write();
+    } catch (error) {
+      if (this.#isLeft) return undefined;
+      throw error;
+    }
+  }
+
   #poolOptions(): Omit<OpenPoolOptions, 'machines'> {
-    const { placement, tuning = {} } = this.options;
+    const { placement, tuning = {} } = this.#options;
     const { query, lateJoin, backoff } = tuning;
     return {
       events: this.events,
@@ -480,21 +506,14 @@ export class QueueService implements ServiceParts, AsyncDisposable {
     if (event.type === 'job:started') {
       const { job, attempt: number, machine, startedAt } = event;
       const key = this.machineKeyOf(machine) ?? '';
-      void this.store.noteStarted({ job, number }, machine, key, startedAt);
+      void this.#unlessLeft(() => this.store.noteStarted({ job, number }, machine, key, startedAt));
     }
     this.store.tell(event);
   }
 
-  #runningOn(name: string, isHere: boolean): readonly QueueJobId[] {
-    return this.store
-      .claimed()
-      .filter(({ machine, job }) => machine === name && (job.runHere === true) === isHere)
-      .map(({ attempt }) => Number(attempt.job));
-  }
-
   /** Ends what runs on a machine that is to go: its jobs wait again, or are dropped. */
   async #endOn(name: MachineName, { drop }: { readonly drop: boolean }): Promise<readonly QueueJobId[]> {
-    const ids = [...this.#runningOn(name, false), ...this.#runningOn(name, true)];
+    const ids = [...this.store.runningOn(name), ...this.#here.runningFor(name)];
     const reason = `${name} was removed with --kill`;
     if (drop) await this.store.kill(ids, reason);
     else await this.store.requeue(ids, reason);
@@ -525,7 +544,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
     const { machine, running, ended, unstarted } = adopted;
     this.store.tell({ type: 'queue:adopted', ...adopted });
     const where = machine === undefined ? 'here' : `on ${machine}`;
-    this.options.onNote?.(
+    this.#options.onNote?.(
       `adopted ${where}: ${running} running, ${ended} ended meanwhile, ${unstarted} not begun, which wait again`,
     );
   }
@@ -535,14 +554,14 @@ export class QueueService implements ServiceParts, AsyncDisposable {
     const message =
       `${count} of before may still run on another machine that had this name, or under another account: ${jobs.slice(0, 10).join(', ')}; ` +
       `when that is gone, \`job_queue remove-machine ${machine} --kill\` has them wait again`;
-    this.options.onNote?.(`${machine}: ${message}`);
+    this.#options.onNote?.(`${machine}: ${message}`);
     this.events.publish({ type: 'machine:warned', at: Date.now(), machine, message });
   }
 
   #onTrouble(folder: string, error: Error | undefined): void {
     if (error === undefined) this.#backend.tellCapacity();
     else
-      this.options.onNote?.(
+      this.#options.onNote?.(
         `results cannot be kept in ${folder}: ${error.message}; what leaves results there waits for a while`,
       );
   }

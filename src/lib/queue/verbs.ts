@@ -7,7 +7,6 @@ import type { RequestContext, Verb } from './door-connection.ts';
 import { DoorError } from './door-protocol.ts';
 import { explainJob } from './explain.ts';
 import { streamOutput } from './job-output.ts';
-import { checkMachines } from './machine-list.ts';
 import type {
   AddMachineRequest,
   CleanAnswer,
@@ -27,7 +26,7 @@ import type {
 } from './requests.ts';
 import { sameScript } from './script-store.ts';
 import type { ServiceParts } from './service-parts.ts';
-import { StateTransfer } from './state-transfer.ts';
+import type { StateTransfer } from './state-transfer.ts';
 import { prepareSubmit } from './submission.ts';
 import * as check from './verb-checks.ts';
 import { explainOptions, submissionOptions } from './verb-context.ts';
@@ -36,18 +35,8 @@ const LIST_LIMIT = 1000;
 const EVENTS_AT_ONCE = 1000;
 
 /** The verbs of a service. */
-export function verbsOf(service: ServiceParts): { readonly [verb: string]: Verb } {
+export function verbsOf(service: ServiceParts, transfer: StateTransfer): { readonly [verb: string]: Verb } {
   const { store, machines } = service;
-  const transfer = new StateTransfer({
-    ...{ store, scripts: service.scripts, parts: service.parts },
-    folder: service.dataFolder,
-    serviceId: service.id,
-    machines: {
-      toJSON: () => machines.listed(),
-      check: (json) => machines.check(json),
-      replace: (json) => service.replaceMachines(checkMachines(json, 'machines')),
-    },
-  });
 
   const live = () => store.ids(['queued', 'holding', 'user-hold', 'running']);
   const idsOf = (request: JobsRequest, all: () => readonly QueueJobId[]): readonly QueueJobId[] => {
@@ -207,7 +196,7 @@ async function* streamEvents(
   const stopHearing = store.onEvents(() => bell.ring());
   try {
     const oldest = store.oldestEvent;
-    if (oldest !== undefined && last + 1 < oldest && last >= 0 && after !== 0)
+    if (oldest !== undefined && last + 1 < oldest && after !== 0)
       yield { sequence: oldest - 1, at: Date.now(), type: 'queue:events-forgotten', after: last, oldest };
     while (!signal.aborted) {
       const events = store.eventsAfter(last, EVENTS_AT_ONCE);

@@ -262,6 +262,14 @@ export class QueueStore implements JobStore {
     return this.#base.ids(states);
   }
 
+  /** Ids of jobs that run on a machine, or may; those that run here for it are not among them. */
+  runningOn(machine: MachineName): readonly QueueJobId[] {
+    const ids: QueueJobId[] = [];
+    for (const kept of this.#base.memory.running())
+      if (kept.machine === machine && kept.spec.runHere !== true) ids.push(kept.id);
+    return ids;
+  }
+
   /** Jobs that run, without a look at those that wait. */
   running(): QueueJob[] {
     return [...this.#base.memory.running()].map(recordOf);
