@@ -148,6 +148,8 @@ echo 'no JSON' >../${STRANGE}/odd/2/request`,
   expect(await notes()).toEqual(['.controller', '.origin', 'over', 'runs-on']);
   await endAttempts(host, { machineKey: 'key' }, [...(await look()).values()].slice(0, 1), 500);
   expect(await notes()).toEqual(['.controller', '.origin', 'runs-on']);
+  // An end that is asked for too late must not make its folder anew: the batch's could never go then.
+  controlled.session.supervisor.cancel({ folder: 'over', number: 1 }, 0);
   controlled.session.supervisor.cancel({ folder: 'runs-on', number: 1 }, 0);
   await until(async () => (await look()).get(`${CONTROLLED}/runs-on/1`)?.state === 'cancelled', {
     deadlineMs: 15_000,

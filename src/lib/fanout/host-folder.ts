@@ -56,6 +56,7 @@ export class HostFolder {
   readonly #place: Place;
   readonly #renewal: NodeJS.Timeout;
   #shell: Promise<RequestShell> | undefined;
+  #renewing: Promise<void> | undefined;
   #isBroken: () => boolean = () => false;
   #sentBytes = 0;
 
@@ -96,7 +97,11 @@ export class HostFolder {
     this.#place = place;
     this.work = `${place.folder}/work`;
     this.#use(shell);
-    this.#renewal = setInterval(() => void this.#renew(), renewMs).unref();
+    this.#renewal = setInterval(() => {
+      this.#renewing ??= this.#renew().finally(() => {
+        this.#renewing = undefined;
+      });
+    }, renewMs).unref();
   }
 
   /** Bytes that crossed the network for the tree. */
@@ -126,7 +131,10 @@ export class HostFolder {
     const quoted = shellQuote(folder);
     // The command may have left read-only folders behind (package caches do).
     const script = `{ rm -rf ${quoted} || { chmod -R u+rwx ${quoted}; rm -rf ${quoted}; }; rm -f ${shellQuote(`${base}/leases`)}/*.${suffix}; } 2>/dev/null`;
-    const removing = this.#openShell().then((shell) => shell.run(script));
+    // A renewal gives its shell up at its end: it must not be the one that removes.
+    const removing = (this.#renewing ?? Promise.resolve())
+      .then(() => this.#openShell())
+      .then((shell) => shell.run(script));
     const tooLong = () => new Error('it takes too long');
     await withTimeLimit(removing, REMOVE_WITHIN_MS, tooLong).catch(() => {}); // the connection is gone, or the disk hangs
   }

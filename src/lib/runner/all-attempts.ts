@@ -8,7 +8,7 @@ import { withTimeLimit } from '../util/time-limit.ts';
 import { attemptState, LISTING_LIMIT_BYTES, readRequest } from './discover.ts';
 import { removeAttempts, removeEmptyBatch } from './job-folder.ts';
 import { type BatchOrigin, MachineSession, type SessionOptions } from './machine-session.ts';
-import type { AttemptPlace, AttemptReport } from './supervisor.ts';
+import { type AttemptPlace, type AttemptReport, placeText } from './supervisor.ts';
 
 /** Where one attempt lies on its machine. */
 export interface PlacedAttempt {
@@ -211,9 +211,4 @@ export async function endInBatch(
   } finally {
     await session.close();
   }
-}
-
-/** One text for a place, to find it by. */
-export function placeText({ folder, number }: AttemptPlace): string {
-  return `${folder}/${number}`;
 }

@@ -6,9 +6,9 @@ import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'nod
 import { join } from 'node:path';
 import type { MachineName } from '../domain/machine.ts';
 import type { RemoteHost } from '../remote/remote-host.ts';
-import { endInBatch, placeText } from './all-attempts.ts';
+import { endInBatch } from './all-attempts.ts';
 import type { SessionOptions } from './machine-session.ts';
-import type { AttemptPlace, AttemptReport } from './supervisor.ts';
+import { type AttemptPlace, type AttemptReport, placeText } from './supervisor.ts';
 
 /** One job that may still run although its end was asked for. */
 export interface Leftover {

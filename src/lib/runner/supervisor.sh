@@ -817,15 +817,16 @@ same_bytes() { # file file
   [ ${#one[@]} -lt 2 ] || [ "${one[*]}" = "${two[*]}" ]
 }
 
-cancel() { # JOB N grace-tenths end
-  [ "$4" = end ] || return 0
+cancel() { # JOB N grace-tenths starting|begun end
+  [ "$5" = end ] || return 0
   canceller "$@" </dev/null >/dev/null 2>&1 &
 }
 
 canceller() {
   set +m
   place "$1" "$2"
-  mkdir -p "$a" # its wrapper may not have come so far yet
+  # The wrapper of one that starts may not have come so far yet. A folder that is gone must not come back.
+  if [ "$4" = starting ]; then mkdir -p "$a"; fi
   # One that has ended is not cancelled any more: its result counts.
   if read_exit; then return; fi
   end_because cancelled "$3"

@@ -13,6 +13,11 @@ export interface AttemptPlace {
   readonly number: number;
 }
 
+/** One text for a place, to find it by. */
+export function placeText({ folder, number }: AttemptPlace): string {
+  return `${folder}/${number}`;
+}
+
 /** What the supervisor says of an attempt. Uptimes are seconds on the machine's own clock. */
 export type AttemptReport =
   /** `agoMs`: how long ago, when it is adopted. */
@@ -113,6 +118,8 @@ export class Supervisor {
   readonly #write: (text: string | Buffer) => void;
   readonly #close: () => void;
   readonly #gpuWaits = new Map<string, (result: GpuWaitResult) => void>();
+  /** The attempts that were started here and not told of yet. */
+  readonly #starting = new Set<string>();
   #tokens = 0;
   #isGone = false;
   #isOver = false;
@@ -205,6 +212,7 @@ export class Supervisor {
       call.timeoutMs === undefined ? '' : String(tenths(call.timeoutMs)),
       String(tenths(call.killGraceMs)),
     ];
+    this.#starting.add(placeText(place));
     this.#write(`job ${words.map(shellQuote).join(' ')} end\n`);
   }
 
@@ -215,7 +223,8 @@ export class Supervisor {
 
   /** Ends an attempt's processes: TERM, and after the grace KILL. */
   cancel(place: AttemptPlace, graceMs: number): void {
-    this.#write(`cancel ${shellQuote(place.folder)} ${place.number} ${tenths(graceMs)} end\n`);
+    const stage = this.#starting.has(placeText(place)) ? 'starting' : 'begun';
+    this.#write(`cancel ${shellQuote(place.folder)} ${place.number} ${tenths(graceMs)} ${stage} end\n`);
   }
 
   /**
@@ -265,7 +274,10 @@ export class Supervisor {
     }
     const report = reportOf(verb, words.slice(3));
     const number = Number(second);
-    if (report !== undefined && Number.isSafeInteger(number)) onReport({ folder: first, number }, report);
+    if (report === undefined || !Number.isSafeInteger(number)) return;
+    const place = { folder: first, number };
+    this.#starting.delete(placeText(place));
+    onReport(place, report);
   }
 }
 
