@@ -3,9 +3,12 @@
  * service's own, times epoch milliseconds. What comes in is checked by whoever answers, since any program may ask.
  */
 import type { Job, JobOutcome } from '../domain/job.ts';
+import type { MachineState } from '../domain/overview.ts';
 import type { QueueJob, QueueJobId, QueueJobSpec, QueueState } from '../domain/queue.ts';
 import type { AvailableResources, ResourceRequest, Shortfall } from '../domain/resources.ts';
 import type { RetryReason } from '../domain/retry-reason.ts';
+
+export type { MachineState, OutputItem, Overview, OverviewRequest } from '../domain/overview.ts';
 
 /** One job of a submit: what it has of its own. */
 export interface SubmitJob {
@@ -96,20 +99,6 @@ export interface InfoAnswer {
 
 /** `skip`: a job that does not fit is skipped for the next that does. `strict`: it holds up all behind it. */
 export type QueueOrder = 'skip' | 'strict';
-
-/**
- * `connecting`: it was not reached yet, and is tried. `unusable`: it is not tried any more (its key is refused). `away`: the
- * connection is gone, its jobs run on. `quarantined`: jobs failed there at once, one after the other. `draining`: it gets no new jobs.
- * `leaving`: the same, and it goes when its last job has ended.
- */
-export type MachineState =
-  | 'connecting'
-  | 'ready'
-  | 'away'
-  | 'unusable'
-  | 'quarantined'
-  | 'draining'
-  | 'leaving';
 
 /** `machines`: one of them. */
 export interface MachineRow {
@@ -222,13 +211,6 @@ export interface OutputRequest {
   readonly id: QueueJobId;
   readonly follow?: boolean;
 }
-
-export type OutputItem =
-  | { readonly type: 'chunk'; readonly stream: 'out' | 'err'; readonly base64: string }
-  /** Another attempt began: what was streamed until now is of an earlier one. */
-  | { readonly type: 'restarted'; readonly attempt: number }
-  /** The last item. */
-  | { readonly type: 'end'; readonly state: QueueState; readonly outcome?: JobOutcome };
 
 /** `wait`: streams a job when it has ended, until all have; one that is not known is refused at once. */
 export interface WaitRequest {
