@@ -5,6 +5,8 @@ import {
   gpuLoad,
   utilizationIsWithinLimit,
 } from '../../src/lib/allocator/cost.ts';
+import { VirtualResources } from '../../src/lib/allocator/virtual-resources.ts';
+import { NO_RESOURCES } from '../../src/lib/domain/request-defaults.ts';
 
 test('the load is the cube of the share of the limit', () => {
   expect(cpuLoad(120_000, 240_000)).toBeCloseTo((12 / 36) ** 3, 15);
@@ -25,4 +27,20 @@ test('both limits are strict, to one unit', () => {
 
 test('a machine without cores takes nothing', () => {
   expect(coresAreWithinLimit(0, 0)).toBe(false);
+});
+
+test('where an overload is refused, all cores can be in use, and no more', () => {
+  expect([29_999, 30_000, 30_001].map((used) => coresAreWithinLimit(used, 30_000, true))).toEqual([
+    true,
+    true,
+    false,
+  ]);
+  const none = { cpuCoresInUse: 0, memoryFreeMiB: 100, gpus: [] };
+  const managed = new VirtualResources({ ...none, cpuCores: 3, refusesOverload: true });
+  const request = { ...NO_RESOURCES, cpuCores: 2 };
+  managed.allocate(request);
+  const message = '2 of 3 cores in use, 2 more requested';
+  expect(managed.explain(request)).toEqual([{ resource: 'cpuCores', requested: 2, available: 1, message }]);
+  expect(managed.canEverFit({ ...request, cpuCores: 3 })).toBe(true);
+  expect(managed.canEverFit({ ...request, cpuCores: 3.1 })).toBe(false);
 });

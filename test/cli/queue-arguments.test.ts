@@ -1,15 +1,15 @@
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test, vi } from 'vitest';
 import { COMMANDS as FOLLOW } from '../../src/cli/queue/follow.ts';
 import { COMMANDS as JOBS } from '../../src/cli/queue/jobs.ts';
 import { COMMANDS as LOOK } from '../../src/cli/queue/look.ts';
 import { COMMANDS as MACHINES } from '../../src/cli/queue/machines.ts';
 import { COMMANDS as SERVICE } from '../../src/cli/queue/service.ts';
 import { unitText } from '../../src/cli/queue/service-file.ts';
-import { startWords } from '../../src/cli/queue/start-arguments.ts';
+import { inForeground, startWords } from '../../src/cli/queue/start-arguments.ts';
 import { COMMANDS as STATE } from '../../src/cli/queue/state.ts';
 import type { TypedSubcommand } from '../../src/cli/queue/subcommand.ts';
 import { COMMANDS as SUBMIT } from '../../src/cli/queue/submit.ts';
@@ -327,6 +327,41 @@ describe('start and service-file', () => {
     expect(SERVICE.start.parse(startWords(start(line).start))).toEqual({ start: expected, isDaemon: false });
   });
 
+  test('~/.sjqrc and --sjq open the sjq door, --no-sjq does not', () => {
+    const home = mkdtempSync(join(tmpdir(), 'sjqrc-'));
+    vi.stubEnv('HOME', home);
+    try {
+      const sjq = {
+        socketPath: join(home, '.sjq.sock'),
+        pidFile: join(home, '.sjq.pid'),
+        isDaemon: false,
+        autoshutdown: true,
+        waitTimeMs: 60_000,
+        maxProcs: cpus().length,
+        defaultProcs: 1,
+        defaultMemMiB: 2048,
+        allowsUid: false,
+      };
+      expect(start('--data-dir /d')).toEqual({ start: { dataFolder: '/d' }, isDaemon: false });
+      const asked = start('--data-dir /d --sjq');
+      expect(asked).toEqual({ start: { dataFolder: '/d', sjq }, isDaemon: false });
+      expect(SERVICE.start.parse(startWords(asked.start))).toEqual(asked);
+      writeFileSync(join(home, '.sjqrc'), 'sjq.daemon=T\nsjq.maxmem=8M\n');
+      const own = { ...sjq, isDaemon: true, maxMemMiB: 8 };
+      const filed = start('--data-dir /d');
+      expect(filed).toEqual({ start: { dataFolder: '/d', sjq: own }, isDaemon: true });
+      // The process in the background must not send itself there.
+      const again = [...startWords(filed.start), ...inForeground(filed.start)];
+      expect(SERVICE.start.parse(again)).toEqual({ start: { dataFolder: '/d', sjq: own }, isDaemon: false });
+      const none = start('--data-dir /d --no-sjq');
+      expect(none).toEqual({ start: { dataFolder: '/d', isWithoutSjq: true }, isDaemon: false });
+      expect(SERVICE.start.parse(startWords(none.start))).toEqual(none);
+    } finally {
+      vi.unstubAllEnvs();
+      rmSync(home, { recursive: true });
+    }
+  });
+
   test('alone it has its folders and nothing else', () => {
     expect(start('--data-dir /d')).toEqual({
       start: { dataFolder: '/d' },
@@ -337,6 +372,9 @@ describe('start and service-file', () => {
   test.each([
     ['lab.yaml', 'found "lab.yaml": machines stand behind --machines'],
     ['--machines --daemon', '--machines needs at least one value'],
+    ['--sjq --no-sjq', '--sjq and --no-sjq contradict each other'],
+    ['--daemon --no-daemon', '--daemon and --no-daemon contradict each other'],
+    ['--allow-uid', '--allow-uid is for the sjq door: add --sjq'],
     ['--order any', '--order: found "any", expected skip or strict'],
     ['--placement any', '--placement: found "any", expected spread or pack'],
     ['--starvation-limit x', '--starvation-limit: found the time "x"'],

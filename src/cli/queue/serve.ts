@@ -14,14 +14,15 @@ import { visibleText } from '../../lib/util/terminal-text.ts';
 import { onInterrupt } from '../interrupts.ts';
 import { answer } from './door.ts';
 import { serviceText } from './event-text.ts';
-import { type StartArguments, startWords } from './start-arguments.ts';
+import { alsoTo, notePid, stamped } from './sjq-start.ts';
+import { inForeground, type StartArguments, startWords } from './start-arguments.ts';
 import type { Surroundings } from './subcommand.ts';
 
 const CODE_AFTER_SIGINT = 130;
 
 /** Serves until somebody stops it. Ctrl-C, SIGTERM and SIGHUP leave jobs running; a second Ctrl-C leaves at once. */
 export async function serve(options: StartArguments, { warn }: Pick<Surroundings, 'warn'>): Promise<number> {
-  const say = timed(logOr(warn));
+  const say = alsoTo(options.sjq?.logFile, timed(logOr(warn)));
   let stop: ((why: string) => void) | undefined;
   let isStopWanted = false;
   const wantStop = (why: string) => {
@@ -53,11 +54,13 @@ export async function serve(options: StartArguments, { warn }: Pick<Surroundings
     say(`${why}: stopping; jobs that run go on, and the next start takes them over`);
     service.stop({ how: 'leave' }).catch((error: Error) => say(`it goes on: ${visibleText(error.message)}`));
   };
+  const forgetPid = options.sjq === undefined ? undefined : notePid(options.sjq.pidFile, say);
   say(`serving ${visibleText(service.dataFolder)} (process ${process.pid})`); // looked for in the log by `startNotes`
   isServing = true;
   for (const text of early) say(text);
   if (isStopWanted) stop('a signal at the start');
   const { running, waiting } = await service.stopped;
+  forgetPid?.();
   say(`stopped: ${running} running, ${waiting} waiting`);
   return 0;
 }
@@ -77,11 +80,7 @@ function logOr(warn: (message: string) => void): (message: string) => void {
 /** A log without times tells little. A terminal shows what happens when it does. */
 function timed(warn: (message: string) => void): (message: string) => void {
   if (process.stderr.isTTY) return warn;
-  return (message) => {
-    const now = new Date();
-    const local = new Date(now.getTime() - now.getTimezoneOffset() * 60_000);
-    warn(`${local.toISOString().slice(0, 19).replace('T', ' ')} ${message}`);
-  };
+  return (message) => warn(stamped(message));
 }
 
 const ANSWER_LIMIT_MS = 120_000;
@@ -108,7 +107,13 @@ export async function startDaemon(
   const log = join(logFolder, 'service.log');
   const fd = openSync(log, 'a', 0o600);
   const begin = fstatSync(fd).size;
-  const program = [...process.execArgv, process.argv[1] ?? '', 'start', ...startWords(args)];
+  const program = [
+    ...process.execArgv,
+    process.argv[1] ?? '',
+    'start',
+    ...startWords(args),
+    ...inForeground(args),
+  ];
   const child = spawn(process.execPath, program, { detached: true, stdio: ['ignore', fd, fd] });
   closeSync(fd);
   let ended: string | undefined;

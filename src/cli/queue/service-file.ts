@@ -1,6 +1,6 @@
 /** A systemd user unit that keeps a service running. */
 import { UsageError } from '../../lib/domain/errors.ts';
-import { type StartArguments, startWords } from './start-arguments.ts';
+import { inForeground, type StartArguments, startWords } from './start-arguments.ts';
 import { quoted } from './words.ts';
 
 /** Where a unit's words come from. */
@@ -19,7 +19,7 @@ export const UNIT = 'ssh-scheduler-queue.service';
 
 /** The unit's text. @throws UsageError for words and folders that no unit can hold */
 export function unitText(args: StartArguments, { node, nodeFlags, program, cwd }: UnitOptions): string {
-  const words = [node, ...nodeFlags, program, 'start', ...startWords(args)];
+  const words = [node, ...nodeFlags, program, 'start', ...startWords(args), ...inForeground(args)];
   return `[Unit]
 Description=ssh-scheduler queue service
 

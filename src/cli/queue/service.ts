@@ -20,14 +20,18 @@ Starts the service, which runs until job_queue stop, Ctrl-C or SIGTERM: these le
 takes them over.
 
 ${START_FLAGS_HELP}  --daemon                in the background: returns when it answers
+  --no-daemon             in the foreground, also where ~/.sjqrc says sjq.daemon=T
 
 Example: job_queue start --daemon --machines lab.yaml
 `,
-    flags: { ...START_FLAGS, '--daemon': 'switch' },
-    read: (words) => ({
-      start: readStart(words, 'job_queue start', 'job_queue start --daemon'),
-      isDaemon: words.has('--daemon'),
-    }),
+    flags: { ...START_FLAGS, '--daemon': 'switch', '--no-daemon': 'switch' },
+    read: (words) => {
+      const start = readStart(words, 'job_queue start', 'job_queue start --daemon');
+      if (words.has('--daemon') && words.has('--no-daemon'))
+        throw new UsageError('--daemon and --no-daemon contradict each other: give one of them');
+      const isDaemon = start.sjq?.isDaemon === true && !words.has('--no-daemon');
+      return { start, isDaemon: isDaemon || words.has('--daemon') };
+    },
     run: async ({ start, isDaemon }, surroundings) =>
       isDaemon ? await startDaemon(start, surroundings) : await serve(start, surroundings),
   }),

@@ -4,6 +4,7 @@ import { UsageError } from '../../lib/domain/errors.ts';
 import { defaultDataFolder } from '../../lib/queue/data-folder.ts';
 import type { ServiceOptions } from '../../lib/queue/service-options.ts';
 import { checkSshConfig } from '../ssh-config-file.ts';
+import { readSjqStart, type SjqStart } from './sjq-start.ts';
 import { parseTime } from './values.ts';
 import { badValue, noMoreWords, type Words } from './words.ts';
 
@@ -15,6 +16,9 @@ export const START_FLAGS = {
   '--starvation-limit': 'value',
   '--machine-lost-after': 'value',
   '--placement': 'value',
+  '--sjq': 'switch',
+  '--no-sjq': 'switch',
+  '--allow-uid': 'switch',
 } as const;
 
 export const START_FLAGS_HELP = `  --data-dir DIR          its state [~/.local/share/ssh-scheduler/queue]; no network file system
@@ -27,10 +31,18 @@ export const START_FLAGS_HELP = `  --data-dir DIR          its state [~/.local/s
   --machine-lost-after T  run the jobs of a machine elsewhere once it has been away for so long [never]
   --placement spread|pack use the emptiest or the fullest machine that fits [spread]
   --ssh-config FILE       another ssh configuration file, as ssh -F
+  --sjq                   also speaks the sjq protocol at ~/.sjq.sock, and runs its jobs on this machine; settings
+                          come from ~/.sjqrc, which is enough by itself where it has a line sjq.KEY=VALUE
+  --no-sjq                does not, whatever ~/.sjqrc says
+  --allow-uid             (as root) lets sjq clients run jobs as other users
 `;
 
 /** What a service is to be started with. Folders are absolute. */
-export type StartArguments = Omit<ServiceOptions, 'onNote' | 'tuning'>;
+export type StartArguments = Omit<ServiceOptions, 'onNote' | 'tuning' | 'sjq'> & {
+  readonly sjq?: SjqStart;
+  /** `~/.sjqrc` opens no door. */
+  readonly isWithoutSjq?: boolean;
+};
 
 type StartWords = Words<(keyof typeof START_FLAGS | '--data-dir' | '--host' | '--ssh-config') & string>;
 
@@ -52,6 +64,11 @@ export function readStart(words: StartWords, usage: string, callThere = usage): 
   const starvationLimitMs = words.read('--starvation-limit', parseTime);
   const machineLostAfterMs = words.read('--machine-lost-after', parseTime);
   const placement = words.read('--placement', oneOf('spread', 'pack'));
+  const isWithoutSjq = words.has('--no-sjq');
+  if (isWithoutSjq && words.has('--sjq'))
+    throw new UsageError('--sjq and --no-sjq contradict each other: give one of them');
+  const wanted = words.has('--sjq') ? true : isWithoutSjq ? false : undefined;
+  const sjq = readSjqStart({ wanted, allowsUid: words.has('--allow-uid') });
   return {
     dataFolder,
     ...(logFolder !== undefined && { logFolder: resolve(logFolder) }),
@@ -62,6 +79,8 @@ export function readStart(words: StartWords, usage: string, callThere = usage): 
     ...(machineLostAfterMs !== undefined && { machineLostAfterMs }),
     ...(placement !== undefined && { placement }),
     ...(sshConfig !== undefined && { sshConfig: sshConfig === 'none' ? sshConfig : resolve(sshConfig) }),
+    ...(sjq !== undefined && { sjq }),
+    ...(isWithoutSjq && { isWithoutSjq }),
   };
 }
 
@@ -85,6 +104,8 @@ export function startWords(args: StartArguments): readonly string[] {
     machineLostAfterMs,
     placement,
     sshConfig,
+    sjq,
+    isWithoutSjq,
   } = args;
   const flag = (name: string, value: string | undefined) => (value === undefined ? [] : [`${name}=${value}`]);
   const time = (name: string, ms: number | undefined) =>
@@ -98,6 +119,14 @@ export function startWords(args: StartArguments): readonly string[] {
     ...time('--machine-lost-after', machineLostAfterMs),
     ...flag('--placement', placement),
     ...flag('--ssh-config', sshConfig),
+    ...(sjq === undefined ? [] : ['--sjq']),
+    ...(sjq?.allowsUid === true ? ['--allow-uid'] : []),
+    ...(isWithoutSjq === true ? ['--no-sjq'] : []),
     ...(machines ?? []).map((name) => `--machines=${name}`),
   ];
+}
+
+/** What keeps a process in the foreground that `~/.sjqrc` would send to the background. */
+export function inForeground({ sjq }: StartArguments): readonly string[] {
+  return sjq?.isDaemon === true ? ['--no-daemon'] : [];
 }

@@ -15,9 +15,12 @@ export const GPU_OVERLOAD = 1.2;
 
 const GPU_LIMIT_UNITS = Math.round(GPU_OVERLOAD * UNITS_PER_ONE);
 
-/** Whether that many cores in use are strictly below 1.5 times the cores. Integers only: 2 x in use < 3 x cores. */
-export function coresAreWithinLimit(inUse: number, cores: number): boolean {
-  return 2 * inUse < 3 * cores;
+/**
+ * Whether that many cores in use are strictly below 1.5 times the cores (integers only: 2 x in use < 3 x cores), or no more
+ * than the cores where an overload is refused.
+ */
+export function coresAreWithinLimit(inUse: number, cores: number, refusesOverload = false): boolean {
+  return refusesOverload ? inUse <= cores : 2 * inUse < 3 * cores;
 }
 
 /** Whether a GPU's utilization is strictly below 1.2. */

@@ -5,7 +5,7 @@
 import { RemoteError, UsageError } from '../domain/errors.ts';
 import type { SchedulerEvent } from '../domain/events.ts';
 import type { Attempt, Job } from '../domain/job.ts';
-import type { MachineName, MachineSnapshot } from '../domain/machine.ts';
+import type { MachineName, MachineSnapshot, ManagedResources } from '../domain/machine.ts';
 import type { AvailableResources, ResourceRequest } from '../domain/resources.ts';
 import type { MachineEntry } from '../machine/find-machines.ts';
 import { withoutOwnUse } from '../machine/own-use.ts';
@@ -31,7 +31,10 @@ export interface OpenPoolOptions extends ConnectOptions {
   readonly query?: QueryOptions;
   /** What the runners need; absent for a pool that only plans. */
   readonly runner:
-    | Omit<RunnerOptions, 'events' | 'startSpacingMs' | 'setup' | 'env' | 'cacheLimitBytes' | 'beforeStart'>
+    | Omit<
+        RunnerOptions,
+        'events' | 'startSpacingMs' | 'setup' | 'env' | 'managed' | 'cacheLimitBytes' | 'beforeStart'
+      >
     | undefined;
   /** The batch has run before, and some of its jobs may still run: what they use is theirs, not others'. @default false */
   readonly isResumed?: boolean;
@@ -48,6 +51,8 @@ export interface OpenPoolOptions extends ConnectOptions {
   /** A machine has joined that had not answered at first. It gets jobs once this has settled. */
   readonly onLateJoin?: (machine: PoolMachine) => Promise<void>;
   readonly lateJoin?: LateJoinOptions;
+  /** What of a machine is given to jobs, where that is fixed. @default what it has */
+  readonly managedOf?: (machine: MachineName) => ManagedResources | undefined;
   /** Variables that every job on a machine gets over those of its entry, asked at each start. @default none */
   readonly envOf?: (machine: MachineName) => Readonly<Record<string, string>>;
   /** Pauses between two tries to reach a machine again whose connection went. */
@@ -411,9 +416,10 @@ async function endOldLeftovers({ entry, host, snapshot }: Reached, options: Join
 }
 
 function poolMachine({ entry, snapshot: measured, link }: Reached, options: JoinOptions): PoolMachine {
-  const snapshot = withoutOwnUse(measured);
   const { name, gpus, maxJobs, startSpacingMs, setup, env, cacheLimitMiB } = entry.config;
-  const { events, placement, runner, onGiven, envOf } = options;
+  const { events, placement, runner, onGiven, envOf, managedOf } = options;
+  const managed = managedOf?.(name);
+  const snapshot = withoutOwnUse(managed === undefined ? measured : { ...measured, managed });
   const resources = new VirtualResources(availableOn(snapshot, gpus), {
     ...(maxJobs === undefined ? {} : { maxJobs }),
     ...(placement === undefined ? {} : { placement }),
@@ -421,6 +427,7 @@ function poolMachine({ entry, snapshot: measured, link }: Reached, options: Join
   if (runner === undefined || link === undefined) return { name, snapshot, resources };
   const ours = new MachineRunner(link, {
     ...runner,
+    managed,
     beforeStart: (job, attempt, runs) =>
       onGiven?.(job, attempt, { machine: name, machineKey: machineKey(snapshot.identity), runs }),
     events,
@@ -434,15 +441,20 @@ function poolMachine({ entry, snapshot: measured, link }: Reached, options: Join
   return { name, snapshot, resources, runner: ours };
 }
 
-/** What of a snapshot our jobs may have: GPUs that cannot be placed on, or that we may not use, are left out. */
+/**
+ * What of a snapshot our jobs may have: GPUs that cannot be placed on, or that we may not use, are left out. Of what is
+ * managed nobody else takes anything.
+ */
 export function availableOn(
   snapshot: MachineSnapshot,
   gpusAllowed: readonly number[] | undefined,
 ): AvailableResources {
+  const { managed } = snapshot;
   return {
-    cpuCores: snapshot.cpuCores,
-    cpuCoresInUse: snapshot.cpuCoresInUse,
-    memoryFreeMiB: snapshot.memoryFreeMiB,
+    cpuCores: managed?.cpuCores ?? snapshot.cpuCores,
+    cpuCoresInUse: managed === undefined ? snapshot.cpuCoresInUse : 0,
+    ...(managed === undefined ? {} : { refusesOverload: true }),
+    memoryFreeMiB: managed?.memoryMiB ?? snapshot.memoryFreeMiB,
     gpus: snapshot.gpus
       .filter((gpu) => gpu.unplaceable === undefined && (gpusAllowed?.includes(gpu.index) ?? true))
       .map(({ index, memoryFreeMiB, utilization }) => ({

@@ -28,15 +28,15 @@ export function ofMemory(requested: number, available: number): Shortfall {
 }
 
 /** Cores: all three in units. */
-export function ofCores(requested: number, inUse: number, cores: number): Shortfall {
+export function ofCores(requested: number, inUse: number, cores: number, refusesOverload = false): Shortfall {
   const limit = CPU_OVERLOAD * cores;
   const message =
-    `${fromUnits(inUse)} of ${count(fromUnits(cores), 'core')} in use, ${fromUnits(requested)} more requested, ` +
-    `the total must stay below ${fromUnits(limit)}`;
+    `${fromUnits(inUse)} of ${count(fromUnits(cores), 'core')} in use, ${fromUnits(requested)} more requested` +
+    (refusesOverload ? '' : `, the total must stay below ${fromUnits(limit)}`);
   return {
     resource: 'cpuCores',
     requested: fromUnits(requested),
-    available: belowLimit(limit, inUse),
+    available: refusesOverload ? fromUnits(Math.max(0, cores - inUse)) : belowLimit(limit, inUse),
     message,
   };
 }

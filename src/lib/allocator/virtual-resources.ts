@@ -171,8 +171,8 @@ export class VirtualResources {
     if (demand.memoryMiB > this.#memoryFreeMiB) {
       short.push(shortfall.ofMemory(demand.memoryMiB, Math.max(0, this.#memoryFreeMiB)));
     }
-    if (!coresAreWithinLimit(this.#cpuInUse + demand.cpu, this.#cpuCores)) {
-      short.push(shortfall.ofCores(demand.cpu, this.#cpuInUse, this.#cpuCores));
+    if (!coresAreWithinLimit(this.#cpuInUse + demand.cpu, this.#cpuCores, this.#start.refusesOverload)) {
+      short.push(shortfall.ofCores(demand.cpu, this.#cpuInUse, this.#cpuCores, this.#start.refusesOverload));
     }
     if (this.#gpus.length < demand.gpus) short.push(shortfall.ofGpus(demand.gpus, this.#gpus.length));
     const fitting = this.#gpus.filter((gpu) => fitsGpu(gpu, demand)).length;
@@ -219,7 +219,7 @@ export class VirtualResources {
       demand.memoryMiB > this.#memoryFreeMiB ||
       this.#jobs >= this.#maxJobs ||
       (demand.reserveMachine && this.#jobs > 0) ||
-      !coresAreWithinLimit(cpuInUse, this.#cpuCores)
+      !coresAreWithinLimit(cpuInUse, this.#cpuCores, this.#start.refusesOverload)
     ) {
       return -Infinity;
     }

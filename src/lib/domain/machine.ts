@@ -38,10 +38,19 @@ export interface MachineSnapshot {
   /** What new programs can have without swapping (`available` of free(1)), or the cgroup's rest where lower. */
   readonly memoryFreeMiB: number;
   readonly gpus: readonly GpuSnapshot[];
+  /** What of it is given to jobs, whatever it has and whoever uses it; absent where that is for the figures to say. */
+  readonly managed?: ManagedResources;
   /** What the processes of this batch's own jobs use of all that; absent when it was not asked for. */
   readonly ownUse?: OwnUse;
   /** Things a person should know, e.g. a driver failure or `KillUserProcesses`. One line each. */
   readonly warnings: readonly string[];
+}
+
+/** A fixed amount that is given to jobs. */
+export interface ManagedResources {
+  readonly cpuCores: number;
+  /** Absent where what is free counts, as everywhere. */
+  readonly memoryMiB?: number;
 }
 
 /** What some processes use of a machine. */

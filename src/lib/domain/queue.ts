@@ -35,6 +35,17 @@ export interface QueueJobSpec {
   readonly script?: { readonly name: string; readonly id: string; readonly args: readonly string[] };
   /** The script runs on the service's own machine, for a machine. @default false */
   readonly runHere?: boolean;
+  /**
+   * The script runs on the service's own machine (`machine` names it), in `cwd` itself, and prints straight to `stdout` and
+   * `stderr` (both to the first where there is no second): nothing is sent, brought home or kept as a result.
+   */
+  readonly inPlace?: {
+    /** What people call the job. */
+    readonly title: string;
+    /** Whose it is, where not the service's own user's. */
+    readonly uid?: number;
+    readonly gid?: number;
+  };
   /** The machine that it has to run on; absent for any. */
   readonly machine?: MachineName;
   readonly request: ResourceRequest;

@@ -33,6 +33,8 @@ export interface AvailableResources {
   readonly cpuCores: number;
   /** Cores that others keep busy. */
   readonly cpuCoresInUse: number;
+  /** No more cores than there are may be in use; else somewhat more, since systems run well with a small overload. @default false */
+  readonly refusesOverload?: boolean;
   readonly memoryFreeMiB: number;
   readonly gpus: readonly AvailableGpu[];
 }

@@ -19,6 +19,9 @@ import { cutToWidth, visibleText } from '../util/terminal-text.ts';
 /** A script is sent to its machine as shell text, which bash reads slowly: large data belongs into files. */
 export const MAX_SCRIPT_BYTES = 1024 * 1024;
 
+/** One that runs in place is copied as a file. */
+export const MAX_IN_PLACE_SCRIPT_BYTES = 4 * MAX_SCRIPT_BYTES;
+
 const ID = /^[0-9a-f]{64}$/;
 /** The text has a name, and the job that asked for it has not been written yet. */
 const SETTLE_MS = 10 * 60_000;
@@ -51,17 +54,18 @@ export class ScriptStore {
   }
 
   /**
-   * Puts a text on the disk. Resolves to its id, the SHA-256 of its UTF-8.
+   * Puts a text on the disk. Resolves to its id, the SHA-256 of its UTF-8, or of its bytes as they are.
    * @throws UsageError for a text that is too long or is no Unicode text
    */
-  async keep(text: string): Promise<string> {
-    const bytes = Buffer.from(text, 'utf8');
-    if (bytes.length > MAX_SCRIPT_BYTES) {
-      const limit = formatBytes(MAX_SCRIPT_BYTES);
+  async keep(text: string | Buffer, maxBytes = MAX_SCRIPT_BYTES): Promise<string> {
+    const bytes = typeof text === 'string' ? Buffer.from(text, 'utf8') : text;
+    if (bytes.length > maxBytes) {
+      const limit = formatBytes(maxBytes);
       throw new UsageError(`the script has ${bytes.length} bytes: expected at most ${limit}`);
     }
     // Half a surrogate pair would become another character.
-    if (bytes.toString('utf8') !== text) throw new UsageError('the script is no valid Unicode text');
+    if (typeof text === 'string' && bytes.toString('utf8') !== text)
+      throw new UsageError('the script is no valid Unicode text');
     const id = idOf(bytes);
     const isNew = !this.#keptAt.has(id);
     this.#keptAt.set(id, performance.now());
@@ -69,9 +73,14 @@ export class ScriptStore {
     return id;
   }
 
-  /** The text with this id. @throws ScriptMissingError */
+  /** The text with this id. What is no UTF-8 becomes replacement characters. @throws ScriptMissingError */
   async text(id: string): Promise<string> {
-    const path = this.#path(id);
+    return (await this.bytes(id)).toString('utf8');
+  }
+
+  /** The same as it was kept. @throws ScriptMissingError */
+  async bytes(id: string): Promise<Buffer> {
+    const path = this.path(id);
     const bytes = await readFile(path).catch((error: unknown) => {
       throw new ScriptMissingError(`cannot read the script ${path}: ${(error as Error).message}`, {
         cause: error,
@@ -79,7 +88,7 @@ export class ScriptStore {
     });
     if (idOf(bytes) !== id)
       throw new ScriptMissingError(`the script ${path} was changed: its SHA-256 is not its name any more`);
-    return bytes.toString('utf8');
+    return bytes;
   }
 
   /** Several texts, by id. @throws ScriptMissingError */
@@ -122,7 +131,7 @@ export class ScriptStore {
 
   /** Also where it is there: an earlier service may have been killed before the name was on the disk. */
   async #write(id: string, bytes: Buffer): Promise<void> {
-    const partial = `${this.#path(id)}.partial-${randomBytes(6).toString('hex')}`;
+    const partial = `${this.path(id)}.partial-${randomBytes(6).toString('hex')}`;
     try {
       const file = await open(partial, 'wx', 0o600);
       try {
@@ -131,7 +140,7 @@ export class ScriptStore {
       } finally {
         await file.close();
       }
-      await rename(partial, this.#path(id));
+      await rename(partial, this.path(id));
     } catch (error) {
       await rm(partial, { force: true });
       throw new SchedulerError(
@@ -144,8 +153,8 @@ export class ScriptStore {
     await syncFolder(toBytePath(this.#folder));
   }
 
-  /** Ids come from files that people may edit. */
-  #path(id: string): string {
+  /** The file with this id. @throws ScriptMissingError for what is no id: they come from files that people may edit */
+  path(id: string): string {
     if (!ID.test(id))
       throw new ScriptMissingError(`'${visibleText(id).slice(0, 80)}' is no script's id: expected a SHA-256`);
     return join(this.#folder, id);

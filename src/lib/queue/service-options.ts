@@ -5,6 +5,7 @@ import type { SchedulerEvent } from '../domain/events.ts';
 import type { RunnerOptions } from '../runner/machine-runner.ts';
 import type { QueueClock } from '../stores/queue-base.ts';
 import type { QueueOrder } from './requests.ts';
+import type { SjqOptions } from './sjq/sjq-options.ts';
 
 /** All but the folder has a default. */
 export interface ServiceOptions {
@@ -15,6 +16,8 @@ export interface ServiceOptions {
   readonly machines?: readonly string[];
   /** A group whose members may use the service, and so run anything as its owner. */
   readonly group?: string;
+  /** Also speaks the sjq protocol at another socket; it then has the machine `local`, and gives out just so much of it. @default it does not */
+  readonly sjq?: SjqOptions;
   /** @default 'skip' */
   readonly order?: QueueOrder;
   /** For how long a job may be passed over by others at the head of the line. @default 600000 */

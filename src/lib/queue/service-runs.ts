@@ -10,6 +10,7 @@ import type { QueueStore } from '../stores/queue-store.ts';
 import { setAsideEarlier } from '../stores/result-folder.ts';
 import { makeFolder } from '../util/make-folder.ts';
 import { TOOL_VERSION } from '../util/tool-version.ts';
+import { type InPlaceRun, inPlaceCommand, interpreterOf } from './in-place.ts';
 import { ResultsSync } from './results-sync.ts';
 import { type ScriptStore, scriptCommand } from './script-store.ts';
 
@@ -21,6 +22,8 @@ export interface ServiceRunsOptions extends Partial<Pick<RunnerOptions, 'outputP
   readonly store: QueueStore;
   readonly parts: KeptParts;
   readonly scripts: ScriptStore;
+  /** Whether jobs may run as other users. @default false */
+  readonly allowsUid?: boolean;
   /** What is known of attempts of an earlier life of the service. */
   readonly earlier: () => {
     ownsOutput(attempt: Attempt): boolean;
@@ -59,7 +62,7 @@ export class ServiceRuns {
   /** A job's result was written: it is put on the disk before its machine forgets it. */
   noteEnd(job: JobId): void {
     const spec = this.#options.store.spec(job);
-    if (spec === undefined) return;
+    if (spec === undefined || spec.inPlace !== undefined) return;
     this.#sync.note(spec.results);
     removeEmptyPartialFolder(spec.results);
   }
@@ -71,7 +74,9 @@ export class ServiceRuns {
   }
 
   async #settingsOf(job: Job, isAdopted: boolean): Promise<JobSettings> {
-    const { results, script, stdout, stderr, env, ...spec } = this.#spec(job);
+    const whole = this.#spec(job);
+    if (whole.inPlace !== undefined) return await this.#settingsInPlace(job, whole, isAdopted);
+    const { results, script, stdout, stderr, env, ...spec } = whole;
     const { timeoutMs, killAfterMs = KILL_GRACE_MS, maxOutputBytes } = spec;
     makeFolder(results);
     if (!isAdopted) await setAsideEarlier(results, job.name);
@@ -90,5 +95,28 @@ export class ServiceRuns {
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
       ...(maxOutputBytes === undefined ? {} : { maxOutputBytes }),
     };
+  }
+
+  async #settingsInPlace(job: Job, spec: QueueJobSpec, isAdopted: boolean): Promise<JobSettings> {
+    const { scripts, allowsUid = false } = this.#options;
+    const { script, inPlace, env, cwd, stdout, stderr, timeoutMs, killAfterMs = KILL_GRACE_MS } = spec;
+    const settings: JobSettings = {
+      ...{ resultsFolder: undefined, env, jobId: job.id, killGraceMs: killAfterMs, tellsFailedStart: true },
+      ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    };
+    if (isAdopted || script === undefined || inPlace === undefined || stdout === undefined) return settings;
+    const { uid, gid } = inPlace;
+    // It may come from an earlier start, or from an import.
+    if ((uid !== undefined || gid !== undefined) && !allowsUid)
+      throw new UsageError('it is to run as another user, and the service was started without --allow-uid');
+    const interpreter = interpreterOf(await scripts.bytes(script.id));
+    const run: InPlaceRun = {
+      ...{ cwd, env, stdout, interpreter },
+      ...{ scriptPath: scripts.path(script.id), scriptName: script.name },
+      ...(stderr === undefined ? {} : { stderr }),
+      ...(uid === undefined ? {} : { uid }),
+      ...(gid === undefined ? {} : { gid }),
+    };
+    return { ...settings, commandText: inPlaceCommand(run) };
   }
 }

@@ -32,6 +32,7 @@ import { DoorServer } from './door-server.ts';
 import { type Adopted, EarlierClaims } from './earlier-claims.ts';
 import type { ExplainOptions } from './explain.ts';
 import { HereRuns } from './here-runs.ts';
+import { IN_PLACE_MACHINE } from './in-place.ts';
 import { outputsOf } from './job-output.ts';
 import { LocalTrouble } from './local-trouble.ts';
 import { checkMachines } from './machine-list.ts';
@@ -44,6 +45,7 @@ import { serviceId } from './service-id.ts';
 import type { ServiceOptions } from './service-options.ts';
 import type { ServiceParts } from './service-parts.ts';
 import { ServiceRuns } from './service-runs.ts';
+import { SjqDoor } from './sjq/sjq-door.ts';
 import { Starvation } from './starvation.ts';
 import { StateTransfer } from './state-transfer.ts';
 import { SubmissionTimeouts } from './submission-timeouts.ts';
@@ -86,6 +88,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
   readonly #transfer: StateTransfer;
   readonly #stopWatching: (() => void)[] = [];
   #door: DoorServer | undefined;
+  #sjqDoor: SjqDoor | undefined;
   #settleStopped: (answer: StopAnswer) => void = () => {};
 
   /**
@@ -145,6 +148,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
     const { outputPollMs, gpuWaitMs } = options.tuning ?? {};
     this.#runs = new ServiceRuns({
       ...{ serviceId: this.id, store, parts, scripts: this.scripts },
+      allowsUid: options.sjq?.allowsUid ?? false,
       earlier: () => this.#earlier,
       onLocalProblem: (results, error) => this.#trouble.note(results, error),
       ...(outputPollMs === undefined ? {} : { outputPollMs }),
@@ -237,7 +241,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
     const awaited = await this.#earlier.takeUp();
     if (awaited > 0) options.onNote?.(`${countOf(awaited, 'job')} of before: their machines are asked`);
     // Before anybody asks: a submit looks at what machines there are.
-    for (const warning of await this.machines.start(options.machines ?? [])) options.onNote?.(warning);
+    for (const warning of await this.machines.start(this.#machinesToStart())) options.onNote?.(warning);
     this.#door = await privately(() =>
       DoorServer.open({
         dataFolder: this.dataFolder,
@@ -246,12 +250,31 @@ export class QueueService implements ServiceParts, AsyncDisposable {
       }),
     );
     for (const note of this.#door.notes) options.onNote?.(note);
+    await this.#openSjqDoor();
     const { machineLostAfterMs } = options;
     if (machineLostAfterMs !== undefined) this.#watchAbsences(machineLostAfterMs);
     this.#starvation.start();
     this.#timeouts.watch(() => this.#engine.running());
     void this.#engine.run();
     if (store.waitingKinds > 0) this.machines.noteWaiting();
+  }
+
+  async #openSjqDoor(): Promise<void> {
+    const { sjq, group, onNote = () => {} } = this.#options;
+    if (sjq === undefined) return;
+    this.#sjqDoor = await SjqDoor.open({
+      ...{ service: this, options: sjq, onNote },
+      ...(group === undefined ? {} : { group }),
+    });
+  }
+
+  /** What was named, and for the sjq door this machine, where it is not there anyway. */
+  #machinesToStart(): readonly string[] {
+    const { machines = [], sjq } = this.#options;
+    if (sjq === undefined || machines.includes(IN_PLACE_MACHINE)) return machines;
+    const there = this.machines.names();
+    const isThere = there.length === 0 || there.some((name) => name === IN_PLACE_MACHINE);
+    return machines.length === 0 && isThere ? [] : [...machines, IN_PLACE_MACHINE];
   }
 
   info(): InfoAnswer {
@@ -416,6 +439,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
     for (const stop of this.#stopWatching) stop();
     this.#trouble.close();
     try {
+      await this.#sjqDoor?.close();
       await this.#door?.close();
       await this.#transfer.close();
       await this.machines.close();
@@ -474,14 +498,21 @@ export class QueueService implements ServiceParts, AsyncDisposable {
   }
 
   #poolOptions(): Omit<OpenPoolOptions, 'machines'> {
-    const { placement, tuning = {} } = this.#options;
+    const { placement, sjq, tuning = {} } = this.#options;
     const { query, lateJoin, backoff } = tuning;
+    const managed = sjq && {
+      cpuCores: sjq.maxProcs,
+      ...(sjq.maxMemMiB === undefined ? {} : { memoryMiB: sjq.maxMemMiB }),
+    };
     return {
       events: this.events,
       typicalRequest: DEFAULT_REQUEST,
       isResumed: true,
       origin: this.#origin,
       runner: this.#runs.options,
+      ...(managed === undefined
+        ? {}
+        : { managedOf: (name: MachineName) => (name === IN_PLACE_MACHINE ? managed : undefined) }),
       ...(placement === undefined ? {} : { placement }),
       ssh: this.#ssh,
       ...(query === undefined ? {} : { query }),

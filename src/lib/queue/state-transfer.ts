@@ -19,7 +19,7 @@ import {
 import type { QueueStore } from '../stores/queue-store.ts';
 import { formatBytes } from '../util/size.ts';
 import type { ImportAnswer, ImportRequest } from './requests.ts';
-import { checkScriptName } from './script-store.ts';
+import { checkScriptName, MAX_IN_PLACE_SCRIPT_BYTES } from './script-store.ts';
 
 /** Where a state comes from and goes to. */
 export interface StateTransferOptions {
@@ -37,10 +37,10 @@ export interface StateTransferOptions {
     replace(json: unknown): Promise<void>;
   };
   readonly scripts: {
-    /** The text of a script. @throws when it is not there */
-    text(id: string): Promise<string>;
-    /** Keeps a text; resolves to its id. */
-    keep(text: string): Promise<string>;
+    /** A script. @throws when it is not there */
+    bytes(id: string): Promise<Buffer>;
+    /** Keeps a script; resolves to its id. */
+    keep(bytes: Buffer, maxBytes: number): Promise<string>;
   };
   readonly parts: Pick<KeptParts, 'tree'>;
 }
@@ -89,7 +89,7 @@ export class StateTransfer {
     yield `\n],\n"machines": ${list},\n"scripts": {`;
     separator = '\n';
     for (const id of used) {
-      yield `${separator}${JSON.stringify(id)}: ${JSON.stringify(await scripts.text(id))}`;
+      yield `${separator}${JSON.stringify(id)}: ${JSON.stringify(scriptJson(await scripts.bytes(id)))}`;
       separator = ',\n';
     }
     yield '\n}}\n';
@@ -168,15 +168,16 @@ export class StateTransfer {
     await this.#checkTrees(jobs);
     this.#refuseRunning(); // one may have begun meanwhile
     // Texts first: no job may be there without its script, and one that nobody uses does no harm.
-    for (const one of Object.values(state.scripts ?? {})) await scripts.keep(one);
+    for (const one of Object.values(state.scripts ?? {}))
+      await scripts.keep(scriptBytes(one), MAX_IN_PLACE_SCRIPT_BYTES);
     const count = await store.importState({ ...state, jobs });
     if (state.machines !== undefined) await machines.replace(state.machines);
     return { jobs: count, ...(machineCount === undefined ? {} : { machines: machineCount }), warnings };
   }
 
   async #checkScripts({ jobs, scripts = {} }: QueueStateFile): Promise<void> {
-    for (const [id, text] of Object.entries(scripts)) {
-      const found = createHash('sha256').update(text).digest('hex');
+    for (const [id, json] of Object.entries(scripts)) {
+      const found = createHash('sha256').update(scriptBytes(json)).digest('hex');
       if (found !== id)
         throw new UsageError(`scripts.${id}: its text has the SHA-256 ${found}, expected that as its name`);
     }
@@ -186,7 +187,7 @@ export class StateTransfer {
       const { id: script, name } = spec.script;
       checkScriptName(name);
       if (known.has(script)) continue;
-      await this.#options.scripts.text(script).catch(() => {
+      await this.#options.scripts.bytes(script).catch(() => {
         throw new UsageError(
           `jobs[${index}].spec.script.id: job ${id} needs the script ${script}, expected its text in scripts`,
         );
@@ -243,6 +244,18 @@ export class StateTransfer {
     const warning = `${idsText(again)} ${one ? 'was' : 'were'} running when the state was exported, and ${one ? 'waits' : 'wait'} again: if ${one ? 'it still runs' : 'they still run'} elsewhere, ${one ? 'it runs' : 'they run'} twice`;
     return { jobs: settled, warnings: again.length === 0 ? [] : [warning] };
   }
+}
+
+type ScriptJson = NonNullable<QueueStateFile['scripts']>[string];
+
+/** A text that people can edit, where the script is one. */
+function scriptJson(bytes: Buffer): ScriptJson {
+  const text = bytes.toString('utf8');
+  return Buffer.from(text, 'utf8').equals(bytes) ? text : { base64: bytes.toString('base64') };
+}
+
+function scriptBytes(json: ScriptJson): Buffer {
+  return typeof json === 'string' ? Buffer.from(json, 'utf8') : Buffer.from(json.base64, 'base64');
 }
 
 function fieldsText(fields: Readonly<Record<string, unknown>>): string {

@@ -38,6 +38,8 @@ export interface JobRunContext {
   readonly isCurrent?: ((attempt: Attempt) => boolean) | undefined;
   /** Ends by its mark what runs of the attempt although its folder is gone. */
   readonly endVanished: (place: AttemptPlace) => Promise<void>;
+  /** What comes on standard error with exit code 126 says why the command could not be started. @default false */
+  readonly tellsFailedStart?: boolean;
   /** The most that is kept of `.out`, and of `.err`. @default no limit */
   readonly maxOutputBytes: number | undefined;
   /**

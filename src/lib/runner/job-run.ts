@@ -16,7 +16,7 @@ import type { MachineName } from '../domain/machine.ts';
 import type { RunningAttempt } from '../domain/ports.ts';
 import { type FetchResult, fetchFiles } from '../files/fetch.ts';
 import { AttemptOutput } from './attempt-output.ts';
-import { exitOutcome, faultOfFailedStart } from './evidence.ts';
+import { exitOutcome, faultOfFailedStart, lastErrorLine } from './evidence.ts';
 import { type AttemptFacts, type EndReport, endedEvent, startedEvent } from './job-events.ts';
 import type { JobRunContext, JobRunOptions } from './job-run-context.ts';
 import { isLocalTrouble } from './local-trouble.ts';
@@ -302,6 +302,11 @@ export class JobRun implements RunningAttempt {
       }
       if (this.#isOver || this.#abandonReason !== undefined || !this.#isCurrent)
         return this.#abandoned(report.type);
+      const why = this.#failedStart(report, err.bytes);
+      if (why !== undefined) {
+        this.#context.removeFolder(place);
+        return this.#over({ type: 'transfer-failed', reason: why }, report);
+      }
       // From here to the end of publishing nothing waits, so nothing comes in between.
       outcome = this.#outcomeOf(report);
       const isLast = this.#isLast(outcome);
@@ -340,6 +345,16 @@ export class JobRun implements RunningAttempt {
     }
     this.#context.events.publish(ended);
     return outcome;
+  }
+
+  /** Why its command could not be started, where that is told by what it printed. */
+  #failedStart({ exitCode, endedBy }: EndReport, errBytes: number): string | undefined {
+    if (this.#context.tellsFailedStart !== true || exitCode !== 126 || errBytes === 0) return undefined;
+    if (endedBy !== undefined) return undefined;
+    // Without the name of our file, which bash puts before its messages.
+    return (
+      lastErrorLine(this.#output.errorTail)?.replace(/^\S*: line \d+: /, '') ?? 'it could not be started'
+    );
   }
 
   #outcomeOf(report: EndReport): JobOutcome {

@@ -10,6 +10,11 @@ export interface JobSettings {
   readonly jobId?: string;
   /** Shell text that runs in the place of its command. */
   readonly commandText?: string;
+  /**
+   * What the command prints goes elsewhere, so what comes on standard error with exit code 126 says why it could not be
+   * started. @default false
+   */
+  readonly tellsFailedStart?: boolean;
   readonly timeoutMs?: number;
   readonly killGraceMs?: number;
   readonly maxOutputBytes?: number;

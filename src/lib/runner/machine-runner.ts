@@ -4,7 +4,7 @@
  */
 import type { SchedulerEvent } from '../domain/events.ts';
 import type { Attempt, Job, JobOutcome } from '../domain/job.ts';
-import type { MachineName, MachineSnapshot } from '../domain/machine.ts';
+import type { MachineName, MachineSnapshot, ManagedResources } from '../domain/machine.ts';
 import type { FoundAttempt } from '../domain/ports.ts';
 import type { Allocation } from '../domain/resources.ts';
 import { CACHE_LIMIT_BYTES } from '../files/send.ts';
@@ -68,6 +68,8 @@ export interface RunnerOptions {
   readonly onLocalProblem?: ((error: Error, job: Job) => void) | undefined;
   /** What source trees may take up on the machine before unused ones are removed. @default 20 GiB */
   readonly cacheLimitBytes?: number;
+  /** What of the machine is given to jobs, where that is fixed. @default what it has */
+  readonly managed?: ManagedResources | undefined;
   /** How long to wait for a reserved GPU's memory after its job. @default 10000 */
   readonly gpuWaitMs?: number;
   /** Hears all output as it comes. */
@@ -151,9 +153,11 @@ export class MachineRunner {
 
   /** Asks the machine what it has, and what of it this batch's own jobs use. @throws RemoteError */
   async query(options: QueryOptions = {}): Promise<MachineSnapshot> {
-    return await this.#link.retrying((session) =>
-      queryMachine(session.host, { ...options, ownBatch: this.#options.batch.id }),
+    const { batch, managed } = this.#options;
+    const snapshot = await this.#link.retrying((session) =>
+      queryMachine(session.host, { ...options, ownBatch: batch.id }),
     );
+    return managed === undefined ? snapshot : { ...snapshot, managed };
   }
 
   /** Whether the machine can be reached now. */
@@ -336,6 +340,7 @@ export class MachineRunner {
         gpus: job.request.gpus > 0 ? allocation.gpus : [],
         killGraceMs,
         maxOutputBytes,
+        tellsFailedStart: own.tellsFailedStart === true,
         beforeStart: () => beforeStart?.(job, attempt, runs),
         isCurrent,
         endVanished: (gone) =>

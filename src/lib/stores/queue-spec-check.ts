@@ -15,14 +15,26 @@ export const MAX_ID = 1e12;
 /** The last moment that a Date can name, epoch milliseconds. */
 export const MAX_TIME = 8.64e15;
 
+/** The highest id of a user or a group: -1 means none. */
+export const MAX_USER_ID = 2 ** 32 - 2;
 const MAX_MIB = 2 ** 40;
 const MAX_MS = 10_000 * 86_400_000;
 /** Linux gives a program no longer `NAME=value`, its NUL included. */
-const MAX_ENV_BYTES = 131_072;
+export const MAX_ENV_BYTES = 131_072;
 const ENV_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 /** Set by ourselves, or by bash, which lets nobody else do so. */
 const TAKEN_ENV_NAME =
   /^(SSH_SCHEDULER_.*|JOB_ARRAY_(INDEX|ID)|E?UID|PPID|SHELLOPTS|BASHOPTS|BASH_VERSINFO)$/;
+
+/** Whether a variable can be called so. */
+export function isEnvName(name: string): boolean {
+  return ENV_NAME.test(name);
+}
+
+/** Whether jobs may not set it: it has a meaning of its own. */
+export function isTakenEnvName(name: string): boolean {
+  return TAKEN_ENV_NAME.test(name);
+}
 
 /** A whole number within these bounds. */
 export const wholeWithin =
@@ -160,6 +172,10 @@ const specFields = check.fields(
   {
     script: check.fields({ name: check.filledText, id: check.filledText, args: SHARED.scriptArgs }),
     runHere: check.truth,
+    inPlace: check.fields(
+      { title: words },
+      { uid: wholeWithin(0, MAX_USER_ID), gid: wholeWithin(0, MAX_USER_ID) },
+    ),
     machine,
     stdout: filePath,
     stderr: filePath,
@@ -190,11 +206,20 @@ export const checkSpec: check.Check = (value, path) => {
   checkTimeouts(spec, at('timeoutMs'));
   if (spec.stdout !== undefined && spec.stderr !== undefined && resolve(spec.stdout) === resolve(spec.stderr))
     check.mistake(at('stderr'), 'another file than stdout', spec.stderr);
-  if (spec.runHere !== true) return;
-  checkRunHere(spec, at);
-  for (const field of ['copyForwards', 'copyBackwards', 'treeParts'] as const)
-    if (spec[field].length > 0) check.mistake(at(field), `[] with ${at('runHere')}`, spec[field]);
+  if (spec.runHere === true) checkRunHere(spec, at);
+  if (spec.inPlace !== undefined) checkInPlace(spec, at);
+  const here = spec.runHere === true ? 'runHere' : spec.inPlace === undefined ? undefined : 'inPlace';
+  if (here === undefined) return;
+  for (const field of ['copyForwards', 'shareForwards', 'copyBackwards', 'treeParts'] as const)
+    if (spec[field].length > 0) check.mistake(at(field), `[] with ${at(here)}`, spec[field]);
 };
+
+function checkInPlace(spec: QueueJobSpec, at: (field: keyof QueueJobSpec) => string): void {
+  for (const field of ['script', 'machine', 'stdout'] as const)
+    if (spec[field] === undefined) throw new UsageError(`${at('inPlace')}: expected ${at(field)}`);
+  if (spec.runHere === true)
+    throw new UsageError(`${at('inPlace')}: found ${at('runHere')}, expected one of them`);
+}
 
 /** @throws UsageError for a time and a percentage */
 export function checkTimeouts(

@@ -19,8 +19,8 @@ export interface QueueStateFile {
   readonly service?: string;
   /** The list of machines, which is checked by whoever keeps that. */
   readonly machines?: unknown;
-  /** Texts of scripts, by their SHA-256. */
-  readonly scripts?: Readonly<Record<string, string>>;
+  /** Scripts by their SHA-256: texts, or what is no UTF-8 as base64. */
+  readonly scripts?: Readonly<Record<string, string | { readonly base64: string }>>;
 }
 
 const anything: check.Check = () => {};
@@ -67,6 +67,11 @@ const job = check.fields(
   },
 );
 
+const script: check.Check = (value, path) => {
+  if (typeof value === 'object') check.fields({ base64: check.text })(value, path);
+  else check.text(value, path);
+};
+
 const file = check.fields(
   {
     format: check.oneOf(STATE_FORMAT),
@@ -74,7 +79,7 @@ const file = check.fields(
     nextId: wholeWithin(1, MAX_ID + 1),
     jobs: check.listOf(job),
   },
-  { service: check.filledText, machines: anything, scripts: check.mapOf(check.text) },
+  { service: check.filledText, machines: anything, scripts: check.mapOf(script) },
 );
 
 /** Reads an exported state. @throws UsageError that names the path of the first mistake. */
