@@ -15,8 +15,10 @@ export interface BatchArguments {
   readonly mode: Mode;
   /** Empty where none is named, in modes that need none. */
   readonly file: string;
-  /** Empty only in modes that can do with the machines of the last run. */
+  /** Empty only in modes that can do with the machines of the last run, and where a batch is watched that runs already. */
   readonly machines: readonly string[];
+  /** A live view is wanted. */
+  readonly isWatched: boolean;
   readonly copyForwards: Job['copyForwards'];
   readonly shareForwards: Job['shareForwards'];
   readonly copyBackwards: Job['copyBackwards'];
@@ -184,21 +186,23 @@ export async function parseBatchArguments(argv: readonly string[]): Promise<Batc
   }
   const { file } = parsed as { file?: unknown }; // yargs does not type a default command's positional
   const machines = parsed.machines ?? [];
-  const mode = readMode(parsed, { file, machines, dryRun: parsed['dry-run'] });
+  const { json, 'dry-run': dryRun } = parsed;
+  const mode = readMode(parsed, { file, machines, dryRun, json, joblog });
   return {
     mode,
     file: typeof file === 'string' ? file : '',
     machines,
+    isWatched: parsed.watch === true,
     copyForwards: parsed['copy-forwards'] ?? 'working-directory',
     shareForwards: parsed['share-forwards'] ?? [],
     copyBackwards: parsed['copy-backwards'] ?? 'changed',
     request,
     placement: parsed.placement,
     results: text(parsed.results, 'results') ?? 'job_results',
-    dryRun: parsed['dry-run'],
+    dryRun,
     verbose: parsed.verbose,
     joblog,
-    json: parsed.json,
+    json,
     sshConfig: text(parsed['ssh-config'], 'ssh-config'),
     survival: readSurvivalOptions(survivalTexts, {
       rerunFailed: parsed['rerun-failed'] === true,

@@ -11,6 +11,11 @@ export const MODE_OPTIONS = {
     type: 'boolean',
     describe: 'start what fits now, and leave: the same command goes on later',
   },
+  watch: {
+    group,
+    type: 'boolean',
+    describe: 'a live view of the batch, of one that runs here already too; that one needs no --machines',
+  },
   status: { group, type: 'boolean', describe: 'say what became of each job; starts nothing' },
   cancel: { group, type: 'boolean', describe: 'end the jobs of the batch; what they wrote comes home' },
   orphans: {
@@ -36,6 +41,8 @@ interface Surroundings {
   readonly file: unknown;
   readonly machines: readonly string[];
   readonly dryRun: boolean;
+  readonly json: boolean;
+  readonly joblog: string | undefined;
 }
 
 const BATCH_ID = /^[0-9a-f]{12}$/;
@@ -47,7 +54,7 @@ const BATCH_ID = /^[0-9a-f]{12}$/;
  */
 export function readMode(
   parsed: Readonly<Partial<Record<keyof typeof MODE_OPTIONS, unknown>>>,
-  { file, machines, dryRun }: Surroundings,
+  { file, machines, dryRun, json, joblog }: Surroundings,
 ): Mode {
   const batches = parsed['kill-orphans'];
   const asked = (['leave', 'status', 'cancel', 'orphans', 'kill-orphans'] as const).filter(
@@ -58,13 +65,15 @@ export function readMode(
     throw new UsageError(`--${type} and --${another} exclude each other: each is a command of its own`);
   if (dryRun && type !== 'run')
     throw new UsageError(`--dry-run cannot go with --${type}: ${WITHOUT_DRY_RUN[type]}`);
+  const isWatched = parsed.watch === true;
+  if (isWatched) refuseBesideWatch(type, { dryRun, json, joblog });
   const needsNoFile = type === 'orphans' || type === 'kill-orphans';
   if (!needsNoFile && typeof file !== 'string')
     throw new UsageError(
       'no batch file is named: expected execute_batch FILE --machines NAME... (FILE goes first: a list such as --machines takes all words up to the next flag)',
     );
   // The machines of the last run are remembered, but to start jobs somebody has to say where.
-  if (machines.length === 0 && type !== 'status' && type !== 'cancel')
+  if (machines.length === 0 && !isWatched && type !== 'status' && type !== 'cancel')
     throw new UsageError(
       'no machine is named: add --machines with machine files, ssh destinations, or `local` for this machine',
     );
@@ -77,6 +86,21 @@ export function readMode(
       );
   }
   return { type, batches: ids };
+}
+
+/** @throws UsageError for what leaves nothing to watch, or wants the terminal for itself */
+function refuseBesideWatch(
+  type: Mode['type'],
+  { dryRun, json, joblog }: Pick<Surroundings, 'dryRun' | 'json' | 'joblog'>,
+): void {
+  if (type === 'leave')
+    throw new UsageError('--watch cannot go with --leave: leave out one of them, or q leaves only the view');
+  if (type !== 'run')
+    throw new UsageError(`--watch and --${type} exclude each other: each is a command of its own`);
+  if (dryRun) throw new UsageError('--watch cannot go with --dry-run: there is nothing to watch then');
+  if (json) throw new UsageError('--watch cannot go with --json: one is for people, the other for programs');
+  if (joblog === '-')
+    throw new UsageError('--watch cannot go with --joblog -: both write to stdout; give the job log a file');
 }
 
 const WITHOUT_DRY_RUN = {

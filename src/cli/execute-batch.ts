@@ -20,6 +20,7 @@ import { openReport, type Report } from './report/report.ts';
 import { printStatus, printUnreachable } from './report/status.ts';
 import { checkSshConfig } from './ssh-config-file.ts';
 import { onStopSignals, strandedText } from './stop-signals.ts';
+import { WatchedRun, watchOther } from './watched-run.ts';
 
 const argv = process.argv.slice(2);
 const comeBack = () => comeBackCommand(argv, process.argv[1] ?? 'execute_batch');
@@ -27,6 +28,8 @@ const comeBack = () => comeBackCommand(argv, process.argv[1] ?? 'execute_batch')
 async function main(): Promise<number> {
   outliveTerminal();
   const args = await parseBatchArguments(argv);
+  const watched = args.isWatched ? await watchOther(args) : undefined;
+  if (watched !== undefined) return watched;
   const isRun = args.mode.type === 'run' || args.mode.type === 'leave';
   const report = openReport({ ...args, joblog: isRun ? args.joblog : undefined });
   try {
@@ -52,15 +55,20 @@ async function main(): Promise<number> {
 /** Runs what is left of the batch, or starts what fits and leaves. */
 async function run(args: BatchArguments, report: Report): Promise<number> {
   const failedLines = args.dryRun ? undefined : openFailedLines(args);
-  await using batch = await BatchRun.open(await runOptions(args, report));
+  const watched = new WatchedRun(args, report);
+  await using batch = await BatchRun.open(await runOptions(args, watched.report));
   batch.events.subscribe(report.report);
-  const signals = onStopSignals(batch, report.warn, comeBack());
+  const signals = onStopSignals(batch, watched.report.warn, comeBack());
   const isLeft = args.mode.type === 'leave';
+  const canBeWatched = !args.dryRun && !isLeft && batch.needsMachines;
+  await using _door = canBeWatched ? watched.open(batch) : undefined;
   if (batch.needsMachines) await Promise.race([batch.connect(), signals.left]);
   if (signals.isLeft) return signals.exitCode ?? OWN_FAILURE;
   if (args.dryRun) return printPlan(batch.plan(), batch.skipped, report);
   if (isLeft && batch.toRun.length > 0) return await leave(batch, signals, report);
+  if (args.isWatched) watched.show(batch, signals);
   const summary = await Promise.race([batch.run(), signals.left]);
+  await watched.end();
   if (summary === 'left') return signals.exitCode ?? OWN_FAILURE;
   failedLines?.write(batch.failedLines(), report.warn);
   return signals.exitCode ?? exitCodeOf(summary.jobs - summary.good);

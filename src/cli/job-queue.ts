@@ -19,6 +19,7 @@ const submit: Group = () => import('./queue/submit.ts');
 const look: Group = () => import('./queue/look.ts');
 const jobs: Group = () => import('./queue/jobs.ts');
 const follow: Group = () => import('./queue/follow.ts');
+const watch: Group = () => import('./queue/watch.ts');
 const state: Group = () => import('./queue/state.ts');
 
 /** Each command loads what it needs, and no more: a question about the queue is asked often. */
@@ -29,6 +30,7 @@ const GROUPS: ReadonlyMap<string, Group> = new Map([
   ...['status', 'list', 'explain'].map((name) => [name, look] as const),
   ...['hold', 'release', 'kill', 'rerun', 'priority', 'clean'].map((name) => [name, jobs] as const),
   ...['log', 'follow', 'wait', 'events'].map((name) => [name, follow] as const),
+  ['watch', watch],
   ...['export', 'import'].map((name) => [name, state] as const),
 ]);
 

@@ -139,6 +139,12 @@ describe('modes', () => {
       '--kill-orphans: found b.sh, expected batches as --orphans names them',
     ],
     ['--orphans', 'no machine is named: add --machines'],
+    ['b.sh --machines local --watch --status', '--watch and --status exclude each other'],
+    ['b.sh --machines local --watch --leave', '--watch cannot go with --leave'],
+    ['b.sh --machines local --watch --dry-run', '--watch cannot go with --dry-run'],
+    ['b.sh --machines local --watch --json', '--watch cannot go with --json'],
+    ['b.sh --machines local --watch --joblog -', '--watch cannot go with --joblog -'],
+    ['--watch', 'no batch file is named'],
     ['b.sh --leave', 'no machine is named: add --machines'],
     ['--status --machines local', 'no batch file is named'],
     [

@@ -39,7 +39,7 @@ test('a file of a newer version is refused and left as it is', async () => {
   database.close();
   const before = readFileSync(path);
   await expect(QueueStore.open(folder.path)).rejects.toThrow(
-    /queue\.sqlite: a newer version of this program has written it \(its schema is 7, 2 is known here\)/,
+    /queue\.sqlite: a newer version of this program has written it \(its schema is 7, 3 is known here\)/,
   );
   expect(readFileSync(path).equals(before)).toBe(true);
 });

@@ -27,11 +27,12 @@ export function eventRecord(event: StreamedEvent): object {
 
 /** An event as a person reads it; undefined for what says nothing to one. `now`: epoch milliseconds. */
 export function eventLine(event: StreamedEvent, now: number): string | undefined {
-  const text = changeText(event);
+  const text = eventText(event);
   return text === undefined ? undefined : `${momentText(event.at, now)} ${text}`;
 }
 
-function changeText(event: StreamedEvent): string | undefined {
+/** The same without its time. */
+export function eventText(event: StreamedEvent): string | undefined {
   switch (event.type) {
     case 'queue:added':
       return `job ${event.job} (${visibleText(event.name)}): ${event.state}`;

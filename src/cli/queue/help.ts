@@ -17,7 +17,8 @@ A service that remembers jobs and runs each on the machine and GPU where it fits
   hold, release ID...    has jobs wait, ends that              kill ID...|all        ends jobs
   rerun ID...|--failed   runs jobs again                       priority ID N         gives another priority
   remove-job SCRIPT ...  removes waiting jobs of a script      clean                 forgets ended jobs
-  events                 what happens, as it happens           export, import FILE   the whole state as JSON
+  watch                  a live view of all that               events                what happens, as it happens
+  export, import FILE    the whole state as JSON
 
 job_queue COMMAND --help tells more about each.
 

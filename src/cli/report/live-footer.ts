@@ -95,6 +95,7 @@ export class LiveFooter implements Disposable {
   /** The width and the lines on the screen; empty when there are none. */
   #frame = '';
   #drawnAt = 0;
+  #isPaused = false;
   #held: { readonly to: TerminalStream; readonly data: string | Uint8Array }[] = [];
 
   constructor(options: LiveFooterOptions) {
@@ -113,6 +114,17 @@ export class LiveFooter implements Disposable {
     this.#state = 'ticking';
     this.#startedAt = this.#clock.now();
     this.#stopTicking = this.#clock.every(REDRAW_MS, () => this.#tick());
+  }
+
+  /** Takes the footer off the screen until `resume`: something else has the terminal. */
+  pause(): void {
+    this.#writeHeld();
+    this.#isPaused = true;
+  }
+
+  /** The footer comes back. */
+  resume(): void {
+    this.#isPaused = false;
   }
 
   /** Takes the footer off the screen for good; lines still held are written. Call it before the process exits. */
@@ -156,7 +168,7 @@ export class LiveFooter implements Disposable {
   }
 
   #draw(): void {
-    if (this.#state === 'closed' || !this.#log) return;
+    if (this.#state === 'closed' || this.#isPaused || !this.#log) return;
     const now = this.#clock.now();
     const columns = this.#terminal.columns ?? 0;
     // One column stays free: some terminals wrap a line that is just full.

@@ -1,6 +1,7 @@
 /** Puts the reporters together that a command line asks for. */
 import type { SchedulerEvent } from '../../lib/domain/events.ts';
 import type { Job } from '../../lib/domain/job.ts';
+import { HeldScreen } from './held-screen.ts';
 import { type Joblog, openJoblog } from './joblog.ts';
 import { jsonReport } from './json.ts';
 import { LiveOutput } from './live-output.ts';
@@ -13,6 +14,8 @@ export interface ReportOptions {
   readonly verbose: boolean;
   readonly joblog: string | undefined;
   readonly results: string;
+  /** Something else may have the terminal at times. @default false */
+  readonly isWatched?: boolean;
 }
 
 /** All that a command tells goes through here. */
@@ -25,20 +28,30 @@ export interface Report {
   /** One line of an answer, on stdout in any case. */
   readonly print: (line: string) => void;
   readonly onOutput: ((job: Job, stream: 'out' | 'err', chunk: Buffer) => void) | undefined;
+  /**
+   * Something else has the terminal, until the function returned is called: notes wait, all else is not printed. To be
+   * called only where the report was opened with `isWatched`.
+   */
+  hold(): () => void;
   /** Call on every way out. */
   close(): void;
 }
 
 /** Opens the reporters. @throws UsageError when the job log cannot be opened */
-export function openReport({ json, verbose, joblog, results }: ReportOptions): Report {
-  const { stdout, stderr } = process;
+export function openReport({ json, verbose, joblog, results, isWatched = false }: ReportOptions): Report {
+  const screen = isWatched ? new HeldScreen(process) : undefined;
+  const { stdout, stderr } = screen ?? process;
   const text = json ? undefined : terminalReport({ stdout, stderr, verbose, results });
   const forPrograms = new GatheredOut(stdout);
   const outs: { readonly stdout: TextOut; readonly stderr: TextOut } = text ?? { stdout: stderr, stderr };
   const warn = (message: string) => writeNote(outs.stderr, message);
   const log: Joblog | undefined =
     joblog === undefined ? undefined : openJoblog(joblog, { stdout: outs.stdout, onError: warn });
-  const live = verbose ? new LiveOutput(outs.stdout, outs.stderr) : undefined;
+  // What jobs print is in their files, and a view shows it: none of it has to wait.
+  const whenFree = (out: TextOut): TextOut => ({
+    write: (lines) => (screen?.isHeld === true ? undefined : out.write(lines)),
+  });
+  const live = verbose ? new LiveOutput(whenFree(outs.stdout), whenFree(outs.stderr)) : undefined;
   const tell = text === undefined ? jsonReport(forPrograms) : (event: SchedulerEvent) => text.report(event);
   return {
     report: (event) => {
@@ -50,6 +63,14 @@ export function openReport({ json, verbose, joblog, results }: ReportOptions): R
     say: (line) => outs.stdout.write(`${line}\n`),
     print: (line) => (json ? forPrograms : outs.stdout).write(`${line}\n`),
     onOutput: live === undefined ? undefined : (job, stream, chunk) => live.write(job, stream, chunk),
+    hold: () => {
+      text?.pause();
+      const letGo = screen?.hold();
+      return () => {
+        letGo?.();
+        text?.resume();
+      };
+    },
     close: () => {
       log?.close();
       text?.close();

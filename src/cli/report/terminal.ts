@@ -20,6 +20,9 @@ export interface TerminalReport extends Disposable {
   report(event: SchedulerEvent): void;
   readonly stdout: TextOut;
   readonly stderr: TextOut;
+  /** Takes the footer off the screen until `resume`. */
+  pause(): void;
+  resume(): void;
   /** Takes the footer off the screen; call it on every way out. */
   close(): void;
 }
@@ -49,6 +52,8 @@ export function terminalReport(options: TerminalReportOptions): TerminalReport {
     },
     stdout,
     stderr,
+    pause: () => footer?.pause(),
+    resume: () => footer?.resume(),
     close,
     [Symbol.dispose]: close,
   };

@@ -34,6 +34,8 @@ export interface BatchOptions extends SurvivalOptions {
     Partial<Pick<RunnerOptions, 'outputPollMs' | 'gpuWaitMs'>> & {
       readonly lateJoin?: LateJoinOptions;
       readonly backoff?: OpenPoolOptions['backoff'];
+      /** While somebody watches, figures of machines that are older are measured again, to be seen. @default 10000 */
+      readonly watchFreshForMs?: number;
     };
 }
 

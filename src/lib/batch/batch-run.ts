@@ -34,6 +34,8 @@ import { TOOL_VERSION } from '../util/tool-version.ts';
 import { type BatchLine, jobNameStem, readBatchFile } from './batch-file.ts';
 import { watchHalt } from './batch-limits.ts';
 import type { BatchOptions, BatchSummary, PlannedStart, StrandedJob } from './batch-options.ts';
+import { BatchProgress } from './batch-progress.ts';
+import { BatchWatch } from './batch-watch.ts';
 import { EarlierAttempts } from './earlier-attempts.ts';
 import { gitState } from './git-state.ts';
 import { checkShellSyntax, lineNoteText } from './line-checks.ts';
@@ -53,6 +55,8 @@ export class BatchRun implements AsyncDisposable {
   readonly jobs: readonly Job[];
   readonly toRun: readonly Job[];
   readonly skipped: readonly SkippedJob[];
+  /** For somebody who watches. */
+  readonly watch: BatchWatch;
   readonly #options: BatchOptions;
   readonly #results: string;
   readonly #record: BatchRecord | undefined;
@@ -61,6 +65,7 @@ export class BatchRun implements AsyncDisposable {
   readonly #pool: MachinePool;
   readonly #engine: Engine;
   readonly #earlier: EarlierAttempts;
+  readonly #progress: BatchProgress;
   #isStopped = false;
   #isConnected = false;
   /** No machine could be reached, and there was nothing to start. */
@@ -145,8 +150,30 @@ export class BatchRun implements AsyncDisposable {
           this.#problem === undefined && !keepGoingOnBadMachines && pool.canRunElsewhere(job),
       },
     });
+    this.#progress = new BatchProgress(this.events, this.skipped);
     this.#engine = new Engine(this.#store, pool, {
-      onNeverFits: (job, { shortfalls }) => this.#tellNeverFits(job, shortfalls),
+      onNeverFits: (job, { shortfalls }) => {
+        this.#tellNeverFits(job, shortfalls);
+        const outcome = this.#store.outcomeOf(job.id);
+        if (outcome !== undefined) this.#progress.attemptEnded(job, outcome, true);
+      },
+      onEnded: (job, outcome) => {
+        // Where another attempt is under way already, that one tells how the job stands.
+        if (this.#engine.find(job.id) === undefined)
+          this.#progress.attemptEnded(job, outcome, this.#store.outcomeOf(job.id) !== undefined);
+      },
+    });
+    this.watch = new BatchWatch({
+      ...{ pool, jobs: this.jobs, skipped: this.skipped },
+      store: this.#store,
+      engine: this.#engine,
+      events: this.events,
+      progress: this.#progress,
+      toRunCount: this.toRun.length,
+      names: options.machines.machines.map(({ config }) => config.name),
+      results,
+      isStopped: () => this.#isStopped,
+      freshForMs: options.tuning?.watchFreshForMs,
     });
     this.#earlier = new EarlierAttempts({
       pool,
@@ -231,7 +258,7 @@ export class BatchRun implements AsyncDisposable {
   #poolOptions(trees: SourceTrees, git: Awaited<ReturnType<typeof gitState>>): OpenPoolOptions {
     const { file, machines, defaults, placement, dryRun = false, cwd = process.cwd() } = this.#options;
     const { tuning = {}, onOutput, timeout, maxOutputBytes, killAfterMs = KILL_AFTER_MS } = this.#options;
-    const { ssh, query, lateJoin, backoff, ...limits } = tuning;
+    const { ssh, query, lateJoin, backoff, watchFreshForMs: _, ...limits } = tuning;
     const runner: OpenPoolOptions['runner'] = {
       batch: { id: this.id, toolVersion: TOOL_VERSION, git },
       resultsFolder: this.#results,

@@ -1,5 +1,6 @@
 /**
- * Measures the machines of a queue service again: while jobs wait, each at least every 30 s. When jobs come to a service
+ * Measures the machines of a queue service again: while jobs wait, each at least every 30 s, and while somebody watches,
+ * every 10 s. When jobs come to a service
  * that was idle, or a machine comes back that was away, a machine whose figures are older gets no jobs until it was measured.
  */
 import type { MachinePool, PoolMachine } from '../allocator/machine-pool.ts';
@@ -23,6 +24,10 @@ export interface MeasuringOptions {
   readonly intervalMs?: number;
   /** Older figures are not placed by. @default 30000 */
   readonly freshForMs?: number;
+  /** While somebody watches, machines are measured so often, a tenth sooner at most. @default 10000 */
+  readonly watchEveryMs?: number;
+  /** For how long somebody watches who has asked once. @default 15000 */
+  readonly watchedForMs?: number;
   /** A machine may take so long to answer; then what was known counts. @default 10000 */
   readonly limitMs?: number;
   readonly query?: QueryOptions;
@@ -31,7 +36,10 @@ export interface MeasuringOptions {
 }
 
 interface Measured {
+  /** Our own jobs' use taken off. */
   snapshot: MachineSnapshot;
+  /** As the machine said it. */
+  whole: MachineSnapshot;
   /** When it was measured last, or that was tried; by a clock that does not jump. */
   triedAt: number;
   isUnderWay: boolean;
@@ -43,6 +51,8 @@ interface Measured {
 
 const INTERVAL_MS = 25_000;
 const FRESH_FOR_MS = 30_000;
+const WATCH_EVERY_MS = 10_000;
+const WATCHED_FOR_MS = 15_000;
 const LIMIT_MS = 10_000;
 const LOOKS_PER_INTERVAL = 10;
 
@@ -53,6 +63,10 @@ export class Measuring {
   readonly #measured = new Map<PoolMachine, Measured>();
   readonly #timer: NodeJS.Timeout;
   readonly #stopHearing: readonly (() => void)[];
+  /** Runs while somebody watches. */
+  #watchTimer: NodeJS.Timeout | undefined;
+  #watchedAt = -Infinity;
+  #isClosed = false;
 
   constructor(options: MeasuringOptions) {
     const { events, intervalMs = INTERVAL_MS, now = () => performance.now() } = options;
@@ -75,6 +89,7 @@ export class Measuring {
   joined(machine: PoolMachine): void {
     this.#measured.set(machine, {
       snapshot: machine.snapshot,
+      whole: machine.snapshot,
       triedAt: this.#now(),
       isUnderWay: false,
       wentAway: false,
@@ -92,6 +107,21 @@ export class Measuring {
     return this.#measured.get(machine)?.snapshot;
   }
 
+  /** The same with our own jobs' use; that of the first figures is not known, and not in them. */
+  wholeOf(machine: PoolMachine): MachineSnapshot | undefined {
+    return this.#measured.get(machine)?.whole;
+  }
+
+  /** Somebody watches: machines are measured from now on whether jobs wait or not. */
+  noteWatched(): void {
+    if (this.#isClosed) return;
+    this.#watchedAt = this.#now();
+    if (this.#watchTimer !== undefined) return;
+    const { watchEveryMs = WATCH_EVERY_MS } = this.#options;
+    this.#watchTimer = setInterval(() => this.#look(), watchEveryMs / LOOKS_PER_INTERVAL).unref();
+    this.#look();
+  }
+
   /** Jobs have come. To be called before they are placed: machines whose figures are too old get none until they were measured. */
   noteWaiting(): void {
     const { pool, freshForMs = FRESH_FOR_MS } = this.#options;
@@ -105,8 +135,10 @@ export class Measuring {
   }
 
   close(): void {
+    this.#isClosed = true;
     this.#measured.clear();
     clearInterval(this.#timer);
+    clearInterval(this.#watchTimer);
     for (const stop of this.#stopHearing) stop();
   }
 
@@ -120,14 +152,28 @@ export class Measuring {
   }
 
   #look(): void {
-    const { pool, isWaiting, intervalMs = INTERVAL_MS } = this.#options;
-    if (!isWaiting()) return;
+    const { pool } = this.#options;
+    const everyMs = this.#everyMs();
+    if (everyMs === undefined) return;
     for (const machine of pool.machines) {
       const measured = this.#measured.get(machine);
       if (measured === undefined || measured.isUnderWay || !pool.isUp(machine.name)) continue;
-      if (this.#now() - measured.triedAt >= intervalMs * (1 - 1 / LOOKS_PER_INTERVAL))
+      if (this.#now() - measured.triedAt >= everyMs * (1 - 1 / LOOKS_PER_INTERVAL))
         void this.#measure(machine, measured);
     }
+  }
+
+  /** How often machines are measured now; undefined when nobody needs that. */
+  #everyMs(): number | undefined {
+    const { isWaiting, intervalMs = INTERVAL_MS } = this.#options;
+    const { watchEveryMs = WATCH_EVERY_MS, watchedForMs = WATCHED_FOR_MS } = this.#options;
+    const isWatched = this.#now() - this.#watchedAt < watchedForMs;
+    if (!isWatched) {
+      clearInterval(this.#watchTimer);
+      this.#watchTimer = undefined;
+    }
+    if (!isWaiting()) return isWatched ? watchEveryMs : undefined;
+    return isWatched ? Math.min(intervalMs, watchEveryMs) : intervalMs;
   }
 
   /** Never rejects. */
@@ -136,12 +182,16 @@ export class Measuring {
     measured.isUnderWay = true;
     measured.wentAway = false;
     try {
-      const snapshot = await this.#ask(machine, limitMs);
+      const whole = await this.#ask(machine, limitMs);
+      const { managed } = measured.snapshot;
+      // What is managed is a setting of ours, which no machine tells.
+      const snapshot = withoutOwnUse(managed === undefined ? whole : { ...whole, managed });
       if (this.#measured.get(machine) !== measured) return; // it has left
       const { gpusAllowed = () => undefined } = this.#options;
       pool.measure(machine.name, availableOn(snapshot, gpusAllowed(machine.name)));
       for (const message of changesBetween(measured.snapshot, snapshot)) this.#warn(machine, message);
       measured.snapshot = snapshot;
+      measured.whole = whole;
       measured.triedAt = this.#now();
       measured.isFailureTold = false;
     } catch (error) {
@@ -157,13 +207,13 @@ export class Measuring {
     }
   }
 
-  /** What others use there. */
+  /** What everybody uses there, our own jobs named apart. */
   async #ask({ runner }: PoolMachine, limitMs: number): Promise<MachineSnapshot> {
     if (runner === undefined) throw new Error('it is only planned with');
     const asking = runner.query({ timeoutMs: limitMs, ...this.#options.query });
     asking.catch(() => {}); // it may come to nothing after nobody waits any more
     const limit = () => new Error(`no answer within ${limitMs / 1000} s`);
-    return withoutOwnUse(await withTimeLimit(asking, limitMs, limit));
+    return await withTimeLimit(asking, limitMs, limit);
   }
 
   #warn({ name: machine }: PoolMachine, message: string): void {

@@ -154,6 +154,7 @@ export class MachineMembers {
       reason: member?.reason,
       machine,
       snapshot: machine && this.measuring.snapshotOf(machine),
+      whole: machine && this.measuring.wholeOf(machine),
       gpusAllowed: this.#gpusOf(name),
     };
   }

@@ -15,8 +15,10 @@ export interface RowFacts {
   readonly reason: string | undefined;
   /** Absent before it joined. */
   readonly machine: PoolMachine | undefined;
-  /** What it said last. */
+  /** What it said last, our own jobs' use taken off. */
   readonly snapshot: MachineSnapshot | undefined;
+  /** The same with their use. */
+  readonly whole: MachineSnapshot | undefined;
   readonly gpusAllowed: readonly number[] | undefined;
 }
 
@@ -47,12 +49,17 @@ export function figuresOf({
   gpusAllowed,
 }: RowFacts): Pick<MachineRow, 'capacity' | 'free' | 'measuredAt'> {
   if (machine === undefined || snapshot === undefined) return {};
+  const { managed } = snapshot;
   const usable = new Set(capacityOf(snapshot, gpusAllowed).gpus.map(({ index }) => index));
   const gpus = snapshot.gpus
     .filter(({ index }) => usable.has(index))
     .map(({ index, name, memoryTotalMiB }) => ({ index, name, memoryMiB: memoryTotalMiB }));
   return {
-    capacity: { cpuCores: snapshot.cpuCores, memoryMiB: snapshot.memoryTotalMiB, gpus },
+    capacity: {
+      cpuCores: managed?.cpuCores ?? snapshot.cpuCores,
+      memoryMiB: managed?.memoryMiB ?? snapshot.memoryTotalMiB,
+      gpus,
+    },
     free: machine.resources.available,
     measuredAt: snapshot.takenAt,
   };

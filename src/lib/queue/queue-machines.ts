@@ -20,7 +20,7 @@ import { MachineDepartures, unlessAborted } from './machine-departures.ts';
 import { checkMachines, type ListedMachine, MachineList, sourceOf } from './machine-list.ts';
 import type { MeasuringOptions } from './machine-measuring.ts';
 import { MachineMembers } from './machine-members.ts';
-import { figuresOf, MachineCapacities, stateOf } from './machine-row.ts';
+import { figuresOf, MachineCapacities, type RowFacts, stateOf } from './machine-row.ts';
 import type {
   AddMachineAnswer,
   AddMachineRequest,
@@ -33,7 +33,10 @@ import type {
 
 /** What the machines need of the service. */
 export interface QueueMachinesOptions
-  extends Pick<MeasuringOptions, 'isWaiting' | 'freshForMs' | 'limitMs' | 'now'> {
+  extends Pick<
+    MeasuringOptions,
+    'isWaiting' | 'freshForMs' | 'limitMs' | 'now' | 'watchEveryMs' | 'watchedForMs'
+  > {
   /** The data folder. */
   readonly folder: string;
   readonly pool: MachinePool;
@@ -56,6 +59,15 @@ export interface QueueMachinesOptions
   readonly leaveLookMs?: number;
   /** Where `~` and the user's machine files are. @default the user's home folder */
   readonly home?: string;
+}
+
+/** A machine as it stands. */
+export interface MachineLook {
+  readonly name: MachineName;
+  readonly state: MachineRow['state'];
+  /** Why it is in that state, where there is more to say. */
+  readonly reason?: string;
+  readonly facts: RowFacts;
 }
 
 /** The answer to whether machines can ever hold a request. */
@@ -81,6 +93,7 @@ export class QueueMachines {
   constructor(options: QueueMachinesOptions) {
     const { folder, pool, poolOptions, onJoined, isWaiting, home } = options;
     const { measureEveryMs: intervalMs, freshForMs, limitMs, now, leaveLookMs: lookMs } = options;
+    const { watchEveryMs, watchedForMs } = options;
     this.#options = options;
     this.#pool = pool;
     this.#list = MachineList.open(folder);
@@ -88,7 +101,10 @@ export class QueueMachines {
       pool,
       poolOptions,
       list: this.#list,
-      measuring: { isWaiting, ...present({ intervalMs, freshForMs, limitMs, now }) },
+      measuring: {
+        isWaiting,
+        ...present({ intervalMs, freshForMs, limitMs, watchEveryMs, watchedForMs, now }),
+      },
       isOpen: (name) => this.isOpen(name),
       onJoined,
       home,
@@ -249,6 +265,19 @@ export class QueueMachines {
         ...figuresOf(facts),
       };
     });
+  }
+
+  /** Their states, and what they said: a row without its jobs, which cost more to look up where many wait. */
+  looks(): readonly MachineLook[] {
+    return this.names().map((name) => {
+      const facts = this.#members.factsOf(name);
+      return { name, ...stateOf(name, facts, this.#pool), facts };
+    });
+  }
+
+  /** Somebody watches: machines are measured for that, too. */
+  noteWatched(): void {
+    this.#members.measuring.noteWatched();
   }
 
   /**

@@ -22,6 +22,14 @@ const limit: check.Check = (value, path) => {
     check.mistake(path, `a whole number from 0 to ${MOST_JOBS}`, value);
 };
 
+/** The most jobs of a list that an overview tells. */
+const MOST_TOLD = 200;
+
+const toldLimit: check.Check = (value, path) => {
+  if (!Number.isSafeInteger(value) || (value as number) < 0 || (value as number) > MOST_TOLD)
+    check.mistake(path, `a whole number from 0 to ${MOST_TOLD}`, value);
+};
+
 /** A check of a verb's arguments, which come back. Without any, they are taken for an empty object. */
 function taking(
   needed: Readonly<Record<string, check.Check>>,
@@ -53,6 +61,7 @@ export const removeJob = taking({ script: check.filledText, args: texts });
 export const clean = taking({ olderThanMs: check.numberWithin(0) }, { states: ends });
 export const output = taking({ id }, { follow: check.truth });
 export const wait = taking({ ids });
+export const overview = taking({ limit: toldLimit }, { filter: check.text });
 export const events = taking({}, { after: check.wholeFrom(0), follow: check.truth });
 export const stop = taking({ how: check.oneOf('leave', 'when-idle', 'kill') });
 

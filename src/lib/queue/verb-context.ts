@@ -1,9 +1,7 @@
 /** What verbs hand on of a service: what a submit is taken in with, and what an explanation goes by. */
 import { homedir } from 'node:os';
-import { machineName } from '../domain/machine.ts';
-import type { ResourceRequest } from '../domain/resources.ts';
-import type { ExplainedMachine, ExplainOptions } from './explain.ts';
-import type { MachineRow } from './requests.ts';
+import type { ExplainOptions } from './explain.ts';
+import { explainedMachines, runsHereOf } from './overview-machines.ts';
 import type { ServiceParts } from './service-parts.ts';
 import type { SubmissionOptions } from './submission.ts';
 
@@ -22,30 +20,11 @@ export function submissionOptions({ machines, parts, store, scripts }: ServicePa
 
 /** What an explanation goes by, now. */
 export function explainOptions(service: ServiceParts): ExplainOptions {
-  const { store, machines, order, keptFree } = service;
+  const { store, machines, pool, order, keptFree } = service;
   return {
     ...{ store, order },
-    machines: machines.rows().map((row) => explained(service, row)),
+    machines: explainedMachines(machines.looks(), pool, machines, runsHereOf(store.running())),
     ...(keptFree === undefined ? {} : { keptFree }),
     troubleIn: (results) => service.troubleIn(results),
-  };
-}
-
-function explained({ pool, machines }: ServiceParts, row: MachineRow): ExplainedMachine {
-  const { state, reason, runningHere } = row;
-  const name = machineName(row.name);
-  const [runsHere] = runningHere;
-  const resources = pool.machineOf(name)?.resources;
-  return {
-    ...{ name, state },
-    ...(reason === undefined ? {} : { reason }),
-    ...(runsHere === undefined ? {} : { runsHere }),
-    ...(resources === undefined
-      ? {}
-      : {
-          explain: (request: ResourceRequest) => resources.explain(request),
-          explainEver: (request: ResourceRequest) =>
-            machines.canEver(request, name).shortfalls.flatMap(({ shortfalls }) => shortfalls),
-        }),
   };
 }

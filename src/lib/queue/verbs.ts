@@ -7,6 +7,7 @@ import type { RequestContext, Verb } from './door-connection.ts';
 import { DoorError } from './door-protocol.ts';
 import { explainJob } from './explain.ts';
 import { streamOutput } from './job-output.ts';
+import { Overviews } from './overview.ts';
 import type {
   AddMachineRequest,
   CleanAnswer,
@@ -17,6 +18,7 @@ import type {
   JobsRequest,
   ListRequest,
   OutputRequest,
+  OverviewRequest,
   RemoveJobRequest,
   RemoveMachineRequest,
   StopRequest,
@@ -37,6 +39,7 @@ const EVENTS_AT_ONCE = 1000;
 /** The verbs of a service. */
 export function verbsOf(service: ServiceParts, transfer: StateTransfer): { readonly [verb: string]: Verb } {
   const { store, machines } = service;
+  const overviews = new Overviews(service);
 
   const live = () => store.ids(['queued', 'holding', 'user-hold', 'running']);
   const idsOf = (request: JobsRequest, all: () => readonly QueueJobId[]): readonly QueueJobId[] => {
@@ -114,6 +117,7 @@ export function verbsOf(service: ServiceParts, transfer: StateTransfer): { reado
       const outputs = (job: QueueJob) => service.outputsOf(job.spec, job.id);
       return streamOutput({ store, id, follow, outputsOf: outputs, signal });
     },
+    overview: (args) => overviews.of(check.overview(args) as OverviewRequest),
     wait: (args, context) => waitFor(service, check.wait(args) as WaitRequest, context),
     events: (args, context) => streamEvents(service, check.events(args) as EventsRequest, context),
     export: async function* () {

@@ -41,14 +41,15 @@ export interface BatchRecord {
   release(end?: { readonly isClean: boolean }): void;
 }
 
-const FOLDER = '.batches';
+/** In a results folder. */
+export const BATCHES_FOLDER = '.batches';
 
 /**
  * Takes a batch. `key` tells the batch files of one results folder apart: letters, digits and `._-%`.
  * @throws UsageError when another controller has it, with its host and process id, and when the folder cannot be used.
  */
 export function takeBatch(resultsFolder: string, key: string): BatchRecord {
-  const folder = join(resultsFolder, FOLDER);
+  const folder = join(resultsFolder, BATCHES_FOLDER);
   try {
     makeFolder(folder);
     accessSync(resultsFolder, constants.W_OK);
@@ -130,7 +131,7 @@ export interface KnownBatch {
 
 /** Looks a batch up and changes nothing; undefined when it was never run with these results. */
 export function lookUpBatch(resultsFolder: string, key: string): KnownBatch | undefined {
-  const folder = join(resultsFolder, FOLDER);
+  const folder = join(resultsFolder, BATCHES_FOLDER);
   const id = readId(join(folder, `${key}.id`));
   if (id === undefined) return undefined;
   const holder = readLockHolder(join(folder, `${key}.lock`));
@@ -144,7 +145,7 @@ export function lookUpBatch(resultsFolder: string, key: string): KnownBatch | un
  * folder may lie on a disk that is not mounted now, or an id cannot be read. A folder that was deleted has none.
  */
 export function knownBatches(resultsFolder: string): ReadonlyMap<string, string> | undefined {
-  const folder = join(resultsFolder, FOLDER);
+  const folder = join(resultsFolder, BATCHES_FOLDER);
   try {
     const known = new Map<string, string>();
     for (const entry of readdirSync(folder).filter((name) => name.endsWith('.id'))) {
@@ -172,7 +173,7 @@ function isDeleted(path: string): boolean {
 export function rememberedRequest(resultsFolder: string, key: string): RememberedRequest | undefined {
   try {
     const { machines, file, cwd, sshConfig } = JSON.parse(
-      readFileSync(join(resultsFolder, FOLDER, `${key}.asked`), 'utf8'),
+      readFileSync(join(resultsFolder, BATCHES_FOLDER, `${key}.asked`), 'utf8'),
     ) as { readonly [name: string]: unknown };
     if (!Array.isArray(machines) || !machines.every((name) => typeof name === 'string')) return undefined;
     if (typeof file !== 'string' || typeof cwd !== 'string') return undefined;

@@ -9,7 +9,7 @@ import { GroupCommit } from './queue-commits.ts';
 import type { QueueDatabase } from './queue-database.ts';
 import type { QueueChange } from './queue-event.ts';
 import { QueueEvents } from './queue-events.ts';
-import { type KeptJob, recordOf } from './queue-kept.ts';
+import { isFinal, type KeptJob, recordOf } from './queue-kept.ts';
 import { QueueMemory } from './queue-memory.ts';
 import { MAX_ID } from './queue-spec-check.ts';
 import { QueueTables } from './queue-tables.ts';
@@ -306,6 +306,20 @@ export class QueueBase {
     this.flush();
     const ended = [...this.tables.jobs(final, { from, limit })].map(recordOf);
     return [...live, ...ended].sort((a, b) => a.id - b.id).slice(0, limit);
+  }
+
+  /** The jobs that were the last to end, those first. */
+  lastEnded(limit: number): ReturnType<typeof recordOf>[] {
+    const fresh = [...this.#dirty.values()].filter(({ state }) => isFinal(state));
+    const isKnown = ({ id }: KeptJob) =>
+      !this.#dirty.has(id) && !this.#removed.has(id) && this.#memory.get(id) === undefined;
+    // The disk has those that were removed in this turn.
+    const written = this.tables.lastEnded(limit + this.#removed.size).filter(isKnown);
+    const endOf = ({ endedAt = 0 }: KeptJob) => endedAt;
+    return [...fresh, ...written]
+      .sort((a, b) => endOf(b) - endOf(a) || b.id - a.id)
+      .slice(0, limit)
+      .map(recordOf);
   }
 
   /** The ids of jobs in these states, ascending. @throws as `list` does */

@@ -15,7 +15,7 @@ export const QUEUE_FILE = 'queue.sqlite';
 /** The throw-away database that tells whether WAL works. */
 export const PROBE_FILE = 'queue-probe.sqlite';
 /** Raised with every change of the schema; `UPGRADES` then gets one more step. */
-export const SCHEMA_VERSION = 2;
+export const SCHEMA_VERSION = 3;
 
 /** How another program that holds the file is waited for. */
 const BUSY_TIMEOUT_MS = 10_000;
@@ -52,6 +52,8 @@ const UPGRADES: readonly string[] = [
    INSERT OR IGNORE INTO needs
      SELECT jobs.id, parent.value FROM jobs, json_each(jobs.spec, '$.dependsOn') AS parent
      WHERE NOT json_extract(jobs.spec, '$.dependsOnAny');`,
+  // The last ones to end.
+  `CREATE INDEX IF NOT EXISTS jobs_by_end ON jobs (ended_at) WHERE ended_at IS NOT NULL;`,
 ];
 
 /** A value of a column. */

@@ -52,6 +52,12 @@ export class QueueLine<T extends InLine> {
     return this.#open[Symbol.iterator]();
   }
 
+  /** Those that stand beside the line: by begin time, then array by array. */
+  *beside(): Generator<T, void, undefined> {
+    yield* this.#later;
+    for (const { rest } of this.#arrays.values()) yield* rest;
+  }
+
   /**
    * Those that may start now, in order, without those of the kinds in `skipped`, which may grow meanwhile. What is skipped
    * costs one look at its kind, however many jobs that has. Kinds that come in meanwhile are passed by.

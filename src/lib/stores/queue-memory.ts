@@ -33,6 +33,9 @@ export class QueueMemory {
   readonly #jobs = new Map<QueueJobId, KeptJob>();
   readonly #byId = new OrderedList<KeptJob>(() => 0);
   readonly #running = new Set<KeptJob>();
+  /** Those that wait and are not in line. */
+  readonly #holding = new OrderedList<KeptJob>(() => 0);
+  readonly #held = new OrderedList<KeptJob>(() => 0);
   /** Those that have not begun and wait for one machine and no other. */
   readonly #waitingFor = new Map<MachineName, Set<QueueJobId>>();
   readonly #dependencies = new QueueDependencies();
@@ -48,6 +51,17 @@ export class QueueMemory {
 
   running(): Iterable<KeptJob> {
     return this.#running;
+  }
+
+  /**
+   * Jobs that wait, without a look at more than are asked for: those in line in its order, those beside it, those that wait
+   * for others, those that are held. `ahead`: of one in line, how many stand before it.
+   */
+  *waiting(): Generator<{ readonly kept: KeptJob; readonly ahead?: number }, void, undefined> {
+    let ahead = 0;
+    for (const kept of this.line) yield { kept, ahead: ahead++ };
+    for (const list of [this.line.beside(), this.#holding, this.#held])
+      for (const kept of list) yield { kept };
   }
 
   /** Jobs in these states, by id, from an id on. */
@@ -140,7 +154,10 @@ export class QueueMemory {
   }
 
   /** Keeps by its state what is asked for by others than its id. */
-  #note({ id, state, spec }: KeptJob): void {
+  #note(kept: KeptJob): void {
+    const { id, state, spec } = kept;
+    setIn(this.#holding, kept, state === 'holding');
+    setIn(this.#held, kept, state === 'user-hold');
     const waits = !isFinal(state) && state !== 'running';
     if (spec.dependsOn.length > 0)
       this.#dependencies.noteLetGo(id, spec.dependsOn, state === 'queued' || state === 'user-hold');
@@ -216,6 +233,11 @@ export class QueueMemory {
     if (end !== 'success' && !child.spec.dependsOnAny) this.move(child, 'abort', parentReason(parent, end));
     else if (this.#dependencies.meet(id, parent)) this.move(child, child.isHeld ? 'user-hold' : 'queued');
   }
+}
+
+function setIn(list: OrderedList<KeptJob>, kept: KeptJob, isIn: boolean): void {
+  if (!isIn) list.delete(kept);
+  else if (!list.has(kept)) list.add(kept);
 }
 
 function parentReason(parent: QueueJobId, state: QueueState): string {

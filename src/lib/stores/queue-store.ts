@@ -270,6 +270,19 @@ export class QueueStore implements JobStore {
     return ids;
   }
 
+  /**
+   * Jobs that wait, as far as is read: first those that may start now, in order, with how many come `ahead` of each; then
+   * those whose begin time or array has them wait; then those that wait for others; those that are held last.
+   */
+  *waiting(): Generator<{ readonly job: QueueJob; readonly ahead?: number }, void, undefined> {
+    for (const { kept, ...place } of this.#base.memory.waiting()) yield { job: recordOf(kept), ...place };
+  }
+
+  /** The jobs that were the last to end, those first. */
+  lastEnded(limit: number): QueueJob[] {
+    return this.#base.lastEnded(limit);
+  }
+
   /** Jobs that run, without a look at those that wait. */
   running(): QueueJob[] {
     return [...this.#base.memory.running()].map(recordOf);

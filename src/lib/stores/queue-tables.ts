@@ -1,5 +1,5 @@
 /** The queue's tables: what is asked of them and written to them. Transactions are the caller's. */
-import type { QueueJobId, QueueState } from '../domain/queue.ts';
+import { FINAL_STATES, type QueueJobId, type QueueState } from '../domain/queue.ts';
 import type { QueueDatabase } from './queue-database.ts';
 import type { QueueEvent } from './queue-event.ts';
 import { COLUMNS, type KeptJob, keptOfRow, type Row, rowOf } from './queue-kept.ts';
@@ -97,6 +97,15 @@ export class QueueTables {
     const one = `SELECT ${columns} FROM jobs WHERE state = ? AND id >= ?`;
     const sql = `${states.map(() => one).join(' UNION ALL ')} ORDER BY id LIMIT ?`;
     return this.#ask(sql).iterate(...states.flatMap((state) => [state, from]), limit);
+  }
+
+  /** The jobs that were the last to end, those first. */
+  lastEnded(limit: number): KeptJob[] {
+    // One that runs again may have the time of an end: it is in none of these states. Their index would have all sorted.
+    const rows = this.#ask(
+      'SELECT * FROM jobs WHERE ended_at IS NOT NULL AND +state IN (SELECT value FROM json_each(?)) ORDER BY ended_at DESC, id DESC LIMIT ?',
+    ).all(JSON.stringify(FINAL_STATES), limit);
+    return (rows as Row[]).map(keptOfRow);
   }
 
   /** Jobs in these states that ended at `until` or before, from below an id downwards. */
