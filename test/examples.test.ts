@@ -192,7 +192,7 @@ describe('documents', () => {
   });
 
   test('the documents call job_queue as it is to be called, and docs/queue.md tells of every command', async () => {
-    const groups = ['service', 'machines', 'submit', 'look', 'jobs', 'follow', 'state'];
+    const groups = ['service', 'machines', 'submit', 'look', 'jobs', 'follow', 'state', 'watch'];
     const commands = new Map<string, { parse(argv: readonly string[]): unknown }>();
     for (const group of groups) {
       const { COMMANDS } = (await import(`../src/cli/queue/${group}.ts`)) as {
@@ -200,9 +200,8 @@ describe('documents', () => {
       };
       for (const [name, command] of Object.entries(COMMANDS)) commands.set(name, command);
     }
-    const lines = [...(await shellLines('README.md')), ...(await shellLines('docs/queue.md'))].filter(
-      (line) => line.startsWith('job_queue '),
-    );
+    const texts = await Promise.all(['README.md', 'docs/queue.md', 'docs/sjq.md'].map(shellLines));
+    const lines = texts.flat().filter((line) => line.startsWith('job_queue '));
     expect(lines.length).toBeGreaterThan(15);
     for (const line of lines) {
       const words = await runOrThrow('bash', [

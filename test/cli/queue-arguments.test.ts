@@ -16,6 +16,7 @@ import { COMMANDS as SUBMIT } from '../../src/cli/queue/submit.ts';
 import { readSubmit, SUBMIT_FLAGS } from '../../src/cli/queue/submit-arguments.ts';
 import { inRequests, planSubmit } from '../../src/cli/queue/submit-requests.ts';
 import { parseArray, parseBegin, parseEnv, parseIds } from '../../src/cli/queue/values.ts';
+import { COMMANDS as WATCH } from '../../src/cli/queue/watch.ts';
 import { DOOR_FLAGS, HelpAsked, readWords } from '../../src/cli/queue/words.ts';
 import { UsageError } from '../../src/lib/domain/errors.ts';
 import { DEFAULT_REQUEST } from '../../src/lib/domain/request-defaults.ts';
@@ -35,7 +36,7 @@ function words(line: string): string[] {
 }
 
 const ALL = new Map<string, TypedSubcommand<unknown>>(
-  [SERVICE, MACHINES, SUBMIT, LOOK, JOBS, FOLLOW, STATE].flatMap((group) => Object.entries(group)),
+  [SERVICE, MACHINES, SUBMIT, LOOK, JOBS, FOLLOW, STATE, WATCH].flatMap((group) => Object.entries(group)),
 );
 
 /** What a whole call means. */
