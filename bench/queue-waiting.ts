@@ -16,6 +16,7 @@ const SUBMIT_ROUNDS = 3;
 const DOOR_ROUNDS = 300;
 const COMMAND_ROUNDS = 15;
 const START_ROUNDS = 3;
+const OVERVIEW_ROUNDS = 60;
 /** Published for 2,500 jobs, added 500 at a time, in github.com/Nukesor/pueue issue 573: milliseconds for the first and the last. */
 const PUEUE_MS = [4.5, 24] as const;
 
@@ -30,7 +31,11 @@ export async function waitingBench({ folder }: Pick<Bench, 'folder'>): Promise<r
   figures.push(...(await startWithMany(dataFolder)));
   await using many = await BenchService.start({ dataFolder });
   await expectQueued(many, MANY);
-  figures.push(...(await submitOne(root, few, many)), ...(await look(root, many)));
+  figures.push(
+    ...(await submitOne(root, few, many)),
+    await watchOnce(few, many),
+    ...(await look(root, many)),
+  );
   return figures;
 }
 
@@ -104,6 +109,21 @@ async function submitOne(root: string, few: BenchService, many: BenchService): P
     beside(`one that asks for something else, ${waiting}`, other.medians),
     beside(`job_queue submit of one more job, ${waiting}`, command.medians),
   ];
+}
+
+/** What the live view asks for once or twice a second. Another limit each time: equal questions share an answer. */
+async function watchOnce(few: BenchService, many: BenchService): Promise<Figure> {
+  let asked = 0;
+  const ask =
+    ({ door }: BenchService) =>
+    async () => {
+      const limit = 20 + ((asked++ >> 1) % 30);
+      const began = performance.now();
+      await door.call('overview', { limit });
+      return (performance.now() - began) / 1000;
+    };
+  const { medians } = await interleaved(OVERVIEW_ROUNDS, [ask(few), ask(many)]);
+  return beside(`an overview for job_queue watch, ${MANY.toLocaleString('en')} waiting`, medians);
 }
 
 async function oneThroughDoor({ door }: BenchService, cwd: string, memoryMiB: number): Promise<number> {

@@ -44,7 +44,7 @@ beforeAll(async () => {
       .join(''),
   );
   return () => rm(built, { recursive: true, force: true });
-});
+}, 180_000); // the compiler on a busy machine
 
 async function project(): Promise<Project> {
   const path = await mkdtemp(join(tmpdir(), 'examples-'));

@@ -184,7 +184,7 @@ async function overviewsOf(store: QueueStore, rig: MachinesRig, options: Overvie
 }
 
 test(
-  'with 100,000 jobs that wait, no more are looked at than are told, and a filter looks at 5,000',
+  'with 20,000 jobs that wait, no more are looked at than are told, and a filter looks at 5,000',
   async () => {
     using folder = temporaryFolder();
     await using rig = await MachinesRig.open();
@@ -203,12 +203,12 @@ test(
     await add(100);
     await ask({ limit: 50 });
     const few = await ask({ limit: 50 });
-    await add(99_800);
+    await add(19_800);
     const [held = 0] = await add(100);
     await store.hold(Array.from({ length: 100 }, (_, n) => held + n));
     const many = await ask({ limit: 50 });
     expect([few.looked, many.looked]).toEqual([50, 50]);
-    expect(many.overview.waiting).toMatchObject({ count: 100_000 });
+    expect(many.overview.waiting).toMatchObject({ count: 20_000 });
     expect(many.overview.waiting.jobs).toEqual(few.overview.waiting.jobs);
 
     const found = await ask({ limit: 50, filter: 'JOB_1' });
@@ -220,11 +220,11 @@ test(
     await store.kill(store.ids(['queued']), 'x');
     const after = await ask({ limit: 3 });
     expect(after.overview.waiting.jobs.map(({ id }) => Number(id))).toEqual([1, held, held + 1]);
-    expect(after.overview.ended.count).toBe(99_899);
+    expect(after.overview.ended.count).toBe(19_899);
     const one = (ms: number) => ms.toFixed(1);
     process.stdout.write(
-      `overview of 50: ${one(few.ms)} ms with 100 jobs, ${one(many.ms)} ms with 100,000; ` +
-        `filtered ${one(found.ms)} ms; with 99,899 ended ${one(after.ms)} ms\n`,
+      `overview of 50: ${one(few.ms)} ms with 100 jobs, ${one(many.ms)} ms with 20,000; ` +
+        `filtered ${one(found.ms)} ms; with 19,899 ended ${one(after.ms)} ms\n`,
     );
     store.close();
   },
