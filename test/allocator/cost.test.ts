@@ -44,3 +44,12 @@ test('where an overload is refused, all cores can be in use, and no more', () =>
   expect(managed.canEverFit({ ...request, cpuCores: 3 })).toBe(true);
   expect(managed.canEverFit({ ...request, cpuCores: 3.1 })).toBe(false);
 });
+
+test('what asks for no memory fits also where adopted jobs hold more than there is', () => {
+  const full = new VirtualResources({ cpuCores: 8, cpuCoresInUse: 0, memoryFreeMiB: 100, gpus: [] });
+  full.adopt({ ...NO_RESOURCES, memoryMiB: 200 }, []);
+  expect(full.memoryFreeMiB).toBe(-100);
+  expect(full.explain(NO_RESOURCES)).toEqual([]);
+  expect(full.score(NO_RESOURCES)).toBeGreaterThan(-Infinity);
+  expect(full.score({ ...NO_RESOURCES, memoryMiB: 1 })).toBe(-Infinity);
+});

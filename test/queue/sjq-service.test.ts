@@ -1,8 +1,18 @@
 /** A service with an sjq door, asked over a raw socket as the document of the protocol has it. */
-import { chownSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import type { ExplainAnswer } from '../../src/lib/queue/requests.ts';
 import type { ServiceOptions } from '../../src/lib/queue/service.ts';
 import type { SjqOptions } from '../../src/lib/queue/sjq/sjq-options.ts';
 import { until } from '../rig/until.ts';
@@ -189,6 +199,7 @@ test('all that is wrong with a SUBMIT is told in one line, and nothing is submit
     ['DEPENDS 1,2', "DEPENDS: found '1,2', expected ids of jobs with colons between them"],
     ['CWD relative', "CWD: found 'relative', expected an absolute path"],
     ['NAME a\tb', 'NAME: contains a control character'],
+    ['MEM 100Mi', "MEM: found the size '100Mi'"],
     ['UID -1', "UID: found '-1', expected a whole number from 0"],
     ['ENV 1B=2:C=3', "ENV: found '1B=', expected NAME=value:NAME=value"],
   ] as const) {
@@ -275,40 +286,41 @@ test('jobs of other users need root, and leave to do so', async () => {
   using folders = new ServiceFolders();
   const own = [process.geteuid?.() ?? 0, process.getegid?.() ?? 0];
   const isRoot = own[0] === 0;
-  const script =
-    '#!/bin/bash\nid -u; id -g; echo "$HOME"; env | grep -c SECRET_OF_ROOT; cat "$0" | head -n 1\n';
+  const script = '#!/bin/bash\nid -u; id -g; echo "$HOME"; env | grep -c SECRET_OF_ROOT; head -n 1 "$0"\n';
   const sjq = options(folders);
   {
     await using _ = await open(folders, sjq);
     using client = await SjqClient.connect(sjq.socketPath);
     // The original client always sends its own.
-    const id = await client.job('#!/bin/sh\nid -u', [
-      `CWD ${folders.project}`,
-      `UID ${own[0]}`,
-      `GID ${own[1]}`,
-    ]);
+    const ids = [`UID ${own[0]}`, `GID ${own[1]}`];
+    const id = await client.job('#!/bin/sh\nid -u', [`CWD ${folders.project}`, ...ids]);
     await client.reaches(id, 'S');
-    expect(await client.submit(script, ['UID 65534'])).toMatch(
+    expect(await client.submit(script, ['UID 65534', 'CWD /'])).toMatch(
       isRoot
         ? /^ERROR UID: found 65534: .* need job_queue start --allow-uid$/
         : /^ERROR UID: .* only one that runs as root/,
     );
   }
   if (!isRoot) return;
+  const cwd = join(folders.root, 'theirs');
+  mkdirSync(cwd);
+  chownSync(cwd, 65534, 65534);
+  chmodSync(folders.root, 0o755);
   process.env.SECRET_OF_ROOT = 'x';
+  let last = 0;
   try {
     await using running = await open(folders, { ...sjq, allowsUid: true });
     using client = await SjqClient.connect(sjq.socketPath);
-    const cwd = join(folders.root, 'theirs');
-    mkdirSync(cwd);
-    chownSync(cwd, 65534, 65534);
-    for (const folder of [folders.root])
-      await import('node:fs').then(({ chmodSync }) => chmodSync(folder, 0o755));
-    const id = await client.job(script, [`CWD ${cwd}`, 'UID 65534', 'GID 12345', 'ENV A=1']);
+    const id = await client.job(script, [`CWD ${cwd}`, 'UID 65534', 'GID 12345']);
     await client.reaches(id, 'S');
     const out = join(cwd, `${id}.stdout`);
     expect(readFileSync(out, 'utf8')).toMatch(/^65534\n12345\n\/\S*\n0\n#!\/bin\/bash\n$/);
     expect(statSync(out)).toMatchObject({ uid: 65534, gid: 12345 });
+    // The service's own group is no default for another user: it was asked for.
+    const ofRoot = await client.job('#!/bin/sh\nid -g', [`CWD ${cwd}`, 'UID 65534', 'GID 0']);
+    await client.reaches(ofRoot, 'S');
+    expect(readFileSync(join(cwd, `${ofRoot}.stdout`), 'utf8')).toBe('0\n');
+    expect(await client.submit(script, ['UID 65534'])).toBe('ERROR CWD: a job of another user needs one');
     // They write only where they may.
     const closed = await client.job(script, [`CWD ${folders.project}`, 'UID 65534', 'GID 65534']);
     await client.reaches(closed, 'E');
@@ -317,17 +329,118 @@ test('jobs of other users need root, and leave to do so', async () => {
     await client.reaches(long, 'R');
     await client.ask(`KILL ${long}`);
     await client.reaches(long, 'K');
-    // An earlier start allowed it, this one does not.
-    await client.job(script, [`CWD ${cwd}`, 'UID 65534', 'HOLD']);
+    last = await client.job('#!/bin/sh\n', [`CWD ${cwd}`, 'UID 65534', 'HOLD']);
   } finally {
     delete process.env.SECRET_OF_ROOT;
   }
+  // An earlier start allowed it, this one does not: it waits for one that does.
+  {
+    await using running = await open(folders, sjq);
+    expect(running.notes).toContain('1 job of other users: they wait for a start with --allow-uid');
+    using client = await SjqClient.connect(sjq.socketPath);
+    await client.ask(`RELEASE ${last}`);
+    const other = await client.job('#!/bin/sh\n', [`CWD ${folders.project}`]);
+    await client.reaches(other, 'S');
+    expect(await client.state(last)).toBe('Q');
+    const { reasons } = (await running.door.call('explain', { id: last })) as ExplainAnswer;
+    expect(reasons).toEqual([expect.stringContaining('--allow-uid')]);
+  }
+  await using _ = await open(folders, { ...sjq, allowsUid: true });
+  using client = await SjqClient.connect(sjq.socketPath);
+  await client.reaches(last, 'S');
+});
+
+test('as long as a job has root’s rights, nothing that its client said is in force, and all of it later', async () => {
+  if (process.geteuid?.() !== 0) return; // nobody else can give rights away
+  using folders = new ServiceFolders();
+  const sjq = options(folders, { allowsUid: true });
+  await using _ = await open(folders, sjq);
+  const cwd = join(folders.root, 'theirs');
+  mkdirSync(join(cwd, 'bin'), { recursive: true });
+  chmodSync(folders.root, 0o755);
+  for (const program of ['getent', 'chown', 'setpriv', 'bash', 'cat', 'evil'])
+    writeFileSync(join(cwd, 'bin', program), `#!/bin/sh\nid -u >>'${cwd}/who'\n`, { mode: 0o755 });
+  chownSync(cwd, 65534, 65534);
+  using client = await SjqClient.connect(sjq.socketPath);
+  const env = {
+    PATH: `${cwd}/bin:/usr/bin:/bin`,
+    BASH_ENV: `${cwd}/bin/evil`,
+    ...{
+      name: 'n',
+      user: 'u',
+      uid: '7',
+      gid: '8',
+      group: 'g',
+      groups: 'gs',
+      home: 'h',
+      shell: 's',
+      HOME: '/h',
+    },
+  };
+  const lines = Object.entries(env).map(([name, value]) => `ENV ${name}=${value}`);
+  const script =
+    '#!/usr/bin/env -S /bin/sh\nfor n in PATH BASH_ENV name user uid gid group groups home shell HOME; do eval "echo \\$$n"; done\n';
+  const id = await client.job(script, [`CWD ${cwd}`, 'UID 65534', ...lines]);
+  await client.reaches(id, 'S');
+  const out = readFileSync(join(cwd, `${id}.stdout`), 'utf8');
+  expect(out).toBe(`${Object.values(env).join('\n')}\n`);
+  expect(existsSync(join(cwd, 'who')) ? readFileSync(join(cwd, 'who'), 'utf8') : '').not.toContain('0\n');
+});
+
+test('what can never run here does not keep the service; without its own machine it takes nothing', async () => {
+  using folders = new ServiceFolders();
+  const sjq = options(folders, { maxProcs: 50 });
+  let go = join(folders.root, 'go');
+  {
+    await using running = await open(folders, sjq);
+    using client = await SjqClient.connect(sjq.socketPath);
+    await client.reaches(await client.job(untilFile(go), ['PROCS 20', `CWD ${folders.project}`]), 'R');
+    await client.job('#!/bin/sh\n', ['PROCS 40', `CWD ${folders.project}`]);
+    expect(await client.state(2)).toBe('Q');
+    await running.leave();
+  }
+  {
+    await using running = await open(folders, { ...sjq, maxProcs: 4, autoshutdown: true, waitTimeMs: 200 });
+    using client = await SjqClient.connect(sjq.socketPath);
+    // Somebody who is about to submit has a job.
+    client.raw.send('SUBMIT\r\nNAME half\r\n');
+    writeFileSync(go, '');
+    await running.reaches(1, 'success');
+    await new Promise((done) => setTimeout(done, 500));
+    expect(running.service.isEnding).toBe(false);
+    client[Symbol.dispose]();
+    expect(await running.service.stopped).toEqual({ running: 0, waiting: 1 });
+  }
+  go = '';
   await using running = await open(folders, sjq);
   using client = await SjqClient.connect(sjq.socketPath);
-  const last = (await client.status()).trimEnd().split('\r\n').length;
-  await client.ask(`RELEASE ${last}`);
-  await client.reaches(last, 'E');
-  expect((await running.get(last)).reason).toContain('--allow-uid');
+  await client.reaches(2, 'S');
+  await running.door.call('remove-machine', { name: 'local', how: 'wait' });
+  expect(await client.submit('#!/bin/sh\n')).toBe(
+    "ERROR It runs on the service's own machine, which is not here: job_queue add-machine local adds it.",
+  );
+  const file = join(folders.root, 'm.yaml');
+  writeFileSync(file, 'name: local\nhost: 127.0.0.9\n');
+  await running.door.call('add-machine', { names: [file], skipCheck: true });
+  expect(await client.submit('#!/bin/sh\n')).toMatch(/^ERROR It runs on the service's own machine/);
+  await running.leave();
+  await expect(open(folders, sjq)).rejects.toThrow(/another one is called local \(127\.0\.0\.9\)/);
+});
+
+test('a script that is as long as one may be, of characters that JSON writes long, comes through an export', async () => {
+  using folders = new ServiceFolders();
+  const sjq = options(folders);
+  await using running = await open(folders, sjq);
+  using client = await SjqClient.connect(sjq.socketPath);
+  const script = Buffer.concat([
+    Buffer.from('#!/bin/sh\n#'),
+    Buffer.alloc(4 * 1024 * 1024 - 14, 1),
+    Buffer.from('\u{1f600}'),
+  ]);
+  await client.job(script.subarray(0, 4 * 1024 * 1024), ['HOLD']);
+  let state = '';
+  for await (const item of running.door.stream('export', {})) state += (item as { text: string }).text;
+  expect(Object.keys(JSON.parse(state).scripts)).toHaveLength(1);
 });
 
 test('hostile clients do not stop the service, nor what others have it do', async () => {

@@ -43,7 +43,8 @@ export function outcomeText(outcome: JobOutcome): string {
       return `lost: ${visibleText(outcome.reason)}`;
     case 'transfer-failed': {
       const after = outcome.exitCode === undefined ? '' : `${exitCodeText(outcome.exitCode)}, but `;
-      return `${after}files not transferred: ${visibleText(outcome.reason)}${faultText(outcome.machineFault)}`;
+      const what = outcome.stage === 'start' ? 'could not be started' : 'files not transferred';
+      return `${after}${what}: ${visibleText(outcome.reason)}${faultText(outcome.machineFault)}`;
     }
     case 'cancelled':
       return `cancelled: ${visibleText(outcome.reason)}`;

@@ -168,7 +168,7 @@ export class VirtualResources {
     if (this.#jobs >= this.#maxJobs) short.push(shortfall.ofJobs(this.#maxJobs));
     if (this.#machineReservations > 0) short.push(shortfall.ofReservedMachine());
     else if (demand.reserveMachine && this.#jobs > 0) short.push(shortfall.ofEmptyMachine(this.#jobs));
-    if (demand.memoryMiB > this.#memoryFreeMiB) {
+    if (demand.memoryMiB > 0 && demand.memoryMiB > this.#memoryFreeMiB) {
       short.push(shortfall.ofMemory(demand.memoryMiB, Math.max(0, this.#memoryFreeMiB)));
     }
     if (!coresAreWithinLimit(this.#cpuInUse + demand.cpu, this.#cpuCores, this.#start.refusesOverload)) {
@@ -216,7 +216,8 @@ export class VirtualResources {
     const cpuInUse = this.#cpuInUse + demand.cpu;
     if (
       this.#machineReservations > 0 ||
-      demand.memoryMiB > this.#memoryFreeMiB ||
+      // What asks for none is let in also where adopted jobs hold more than there is.
+      (demand.memoryMiB > 0 && demand.memoryMiB > this.#memoryFreeMiB) ||
       this.#jobs >= this.#maxJobs ||
       (demand.reserveMachine && this.#jobs > 0) ||
       !coresAreWithinLimit(cpuInUse, this.#cpuCores, this.#start.refusesOverload)

@@ -60,6 +60,8 @@ export type JobOutcome =
   | {
       readonly type: 'transfer-failed';
       readonly reason: string;
+      /** Its command could not be started, and nothing was to be transferred. */
+      readonly stage?: 'start';
       readonly exitCode?: number;
       readonly machineFault?: string;
     }

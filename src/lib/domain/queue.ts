@@ -42,6 +42,8 @@ export interface QueueJobSpec {
   readonly inPlace?: {
     /** What people call the job. */
     readonly title: string;
+    /** The program behind the script's `#!`. */
+    readonly interpreter: string;
     /** Whose it is, where not the service's own user's. */
     readonly uid?: number;
     readonly gid?: number;

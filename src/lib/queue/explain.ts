@@ -2,7 +2,7 @@
 import { UsageError } from '../domain/errors.ts';
 import { type Job, type JobOutcome, jobId } from '../domain/job.ts';
 import type { MachineName } from '../domain/machine.ts';
-import type { QueueJob, QueueJobId } from '../domain/queue.ts';
+import type { QueueJob, QueueJobId, QueueJobSpec } from '../domain/queue.ts';
 import type { ResourceRequest, Shortfall } from '../domain/resources.ts';
 import type { QueueStore } from '../stores/queue-store.ts';
 import { durationText } from '../util/duration-text.ts';
@@ -32,6 +32,8 @@ export interface ExplainOptions {
   readonly order: QueueOrder;
   /** The machine that is kept free for a job that has waited at the head of the line for too long. */
   readonly keptFree?: { readonly machine: MachineName; readonly job: QueueJobId };
+  /** Why a job has to wait whatever is free, as a sentence; undefined when it has not. */
+  readonly barOf?: (spec: QueueJobSpec) => string | undefined;
   /** Why results cannot be kept in this folder now; undefined when they can. */
   readonly troubleIn?: (results: string) => string | undefined;
 }
@@ -114,6 +116,8 @@ function waitingReasons(
 ): Pick<ExplainAnswer, 'reasons' | 'machines'> {
   const { store, order, keptFree, machines } = options;
   const { id, spec } = job;
+  const bar = options.barOf?.(spec);
+  if (bar !== undefined) return { reasons: [bar], machines: [] };
   const ahead = store.aheadInLine(id);
   const reasons = [...pastText(job), ...notYet(job, ahead, options, now)];
   const asked = store.job(jobId(String(id)));

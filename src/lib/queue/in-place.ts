@@ -16,13 +16,12 @@ export interface InPlaceRun extends Pick<QueueJobSpec, 'cwd' | 'env'> {
   readonly scriptPath: string;
   /** What the script is to be called: a file's name without folders. */
   readonly scriptName: string;
-  /** Absolute path of the program behind `#!`; undefined where nothing is known of it. */
-  readonly interpreter: string | undefined;
+  readonly interpreter: string;
   /** Absolute. */
   readonly stdout: string;
   /** Absolute; absent where both streams go to one file. */
   readonly stderr?: string;
-  /** Whose it is, where not the service's own user's. */
+  /** Whose it is; both absent for the service's own user. */
   readonly uid?: number;
   readonly gid?: number;
 }
@@ -31,70 +30,85 @@ export interface InPlaceRun extends Pick<QueueJobSpec, 'cwd' | 'env'> {
 export function interpreterOf(script: Buffer): string | undefined {
   const end = script.indexOf('\n');
   const first = script.subarray(0, end < 0 ? undefined : end).toString('utf8');
-  return /^#!\s*(\S+)/.exec(first)?.[1];
+  return /^#![ \t]*([^ \t]+)/.exec(first)?.[1];
+}
+
+/** Whether the job is to run with another user's or group's rights. */
+export function isOfAnother({ uid, gid }: { readonly uid?: number; readonly gid?: number }): boolean {
+  return uid !== undefined || gid !== undefined;
 }
 
 /**
  * Shell text for bash, run by a supervisor as the service's user: becomes the script. Where that is not possible, exit code
- * 126 and the reason on standard error; once the script's own files are open, nothing comes there any more.
+ * 126 and the reason on standard error; once the script's own files are open, nothing comes there any more. The variables of
+ * another user's job must not be in the environment: they are set here, when its rights are its own.
  * @throws UsageError when the run is to have another user's rights, and we are not root
  */
 export function inPlaceCommand(run: InPlaceRun): string {
-  const { scriptPath, scriptName, uid, gid } = run;
+  const { scriptPath, scriptName } = run;
   checkScriptName(scriptName);
   // A copy: the service removes its own when nobody needs it, and a shell reads a script while it runs.
   const copy = `set -- "\${0%/*}/script-file/"${shellQuote(scriptName)}
 (umask 077 && mkdir -p -- "\${1%/*}" && cat -- ${shellQuote(scriptPath)} >"$1" && chmod 700 -- "$1") || exit 126`;
-  if (uid === undefined && gid === undefined) return `${copy}\n${asOneself(run)}`;
-  if (process.getuid?.() !== 0) throw new UsageError('only root can run a job as another user');
+  if (!isOfAnother(run)) return `${copy}\n${asOneself(run)}`;
+  if (process.geteuid?.() !== 0) throw new UsageError('only root can run a job as another user');
   return `${copy}\n${asAnother(run)}`;
 }
 
-/** Becomes the script in `$1`. */
+/** Becomes the script in `$1`. No variable is set here: any could be one of the job's. */
 function asOneself({ cwd, interpreter, stdout, stderr }: InPlaceRun): string {
-  const program =
-    interpreter === undefined
-      ? ''
-      : `[ -x ${shellQuote(interpreter)} ] || { printf 'its interpreter %s is no program here\\n' ${shellQuote(interpreter)} >&2; exit 126; }\n`;
+  const program = shellQuote(interpreter);
   const errors = stderr === undefined ? '2>&1' : `2>${shellQuote(stderr)}`;
   return `cd -- ${shellQuote(cwd)} || exit 126
-${program}shopt -s execfail
+[ -f ${program} ] && [ -x ${program} ] || { printf 'its interpreter %s is no program here\\n' ${program} >&2; exit 126; }
+shopt -s execfail
 exec >${shellQuote(stdout)} ${errors} || exit 126
 exec "$1"`;
 }
 
 /** What a job of another user keeps of the service's variables: ours may hold what is not for others. */
-const KEPT = ['PATH', 'LANG', 'LANGUAGE', 'LC_ALL', 'TZ', 'TERM', 'JOB_*', 'MACHINE_*', 'SSH_SCHEDULER_*'];
-/** What such a job is told of its user, unless its own variables say so; shell words. */
-const OF_USER: Readonly<Record<string, string>> = {
-  HOME: `\${home:-/}`,
-  USER: `\${user:-$uid}`,
-  LOGNAME: `\${user:-$uid}`,
-  SHELL: `\${shell:-/bin/sh}`,
-};
+const KEPT = 'LANG|LANGUAGE|LC_ALL|TZ|JOB_*|MACHINE_*|SSH_SCHEDULER_*';
+const SYSTEM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /**
- * Becomes the script in `$1` with that user's rights. Our folder is closed to that user, so the script goes along as a file
- * that is open: what /proc tells of it can be run and read by its owner.
+ * Becomes the script in `$1` with that user's rights. As long as we are root nothing that the client has said is in force.
+ * Our folder is closed to that user, so the script goes along as a file that is open: what /proc tells of it can be run and
+ * read by its owner.
  */
 function asAnother(run: InPlaceRun): string {
   const { uid, gid, env } = run;
-  const own = uid ?? 0;
-  const kept = [...KEPT, ...Object.keys(env)].join('|');
-  const exports = Object.entries(OF_USER)
-    .filter(([name]) => !Object.hasOwn(env, name))
-    .map(([name, word]) => `export ${name}="${word}"`)
-    .join('\n');
-  return `uid=${own} gid=${gid ?? ''}
+  const exports = Object.entries(env).map(([name, value]) => `export ${name}=${shellQuote(value)}`);
+  return `for name in $(compgen -e); do
+  case $name in ${KEPT}) ;; *) unset -v "$name" 2>/dev/null ;; esac
+done
+export PATH=${SYSTEM_PATH}
+uid=${uid ?? process.geteuid?.() ?? 0} gid=${gid ?? ''}
 IFS=: read -r user _ _ group _ home shell <<<"$(getent passwd "$uid")"
 gid=\${gid:-\${group:-$uid}}
 if [ -n "$user" ]; then groups=--init-groups; else groups=--clear-groups; fi
 chown -- "$uid:$gid" "$1" && exec 9<"$1" || exit 126
-set -- /proc/self/fd/9 "$uid" "$gid" "$groups"
-for name in $(compgen -e); do
-  case $name in ${kept}) ;; *) unset -v "$name" 2>/dev/null ;; esac
-done
-${exports}
 command -v setpriv >/dev/null || { echo 'there is no setpriv (util-linux) to run it as another user' >&2; exit 126; }
-exec setpriv --reuid "$2" --regid "$3" "$4" -- bash -c ${shellQuote(asOneself(run))} "$0" "$1"`;
+export HOME="\${home:-/}" USER="\${user:-$uid}" LOGNAME="\${user:-$uid}" SHELL="\${shell:-/bin/sh}"
+exec setpriv --reuid "$uid" --regid "$gid" "$groups" -- bash -c ${shellQuote([...exports, asOneself(run)].join('\n'))} "$0" /proc/self/fd/9`;
+}
+
+/** What decides whether jobs may run in place. */
+export interface InPlaceRules {
+  /** Whether the machine of that name is the service's own. */
+  readonly isHere: boolean;
+  /** Whether jobs may run as other users. */
+  readonly allowsUid: boolean;
+}
+
+/** Why a job cannot run in place now, as a sentence; undefined where it can, or runs otherwise. */
+export function inPlaceBar(
+  { inPlace }: QueueJobSpec,
+  { isHere, allowsUid }: InPlaceRules,
+): string | undefined {
+  if (inPlace === undefined) return undefined;
+  if (!isHere)
+    return `It runs on the service's own machine, which is not here: job_queue add-machine ${IN_PLACE_MACHINE} adds it.`;
+  if (isOfAnother(inPlace) && !allowsUid)
+    return 'It is to run as another user: that takes a service that was started with --allow-uid.';
+  return undefined;
 }

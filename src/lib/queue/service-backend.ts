@@ -18,6 +18,8 @@ export interface ServiceBackendOptions {
   /** Runs jobs on this computer, for a machine. */
   readonly here: ExecutionBackend;
   readonly trouble: LocalTrouble;
+  /** Whether it has to wait, whatever is free. */
+  readonly isBarred: (job: Job) => boolean;
   /** The results folder of a job. */
   readonly resultsOf: (job: Job) => string;
   /** Pauses before what an ended job left is fetched once more. @default 10 s, 1 min, 5 min */
@@ -45,8 +47,9 @@ export class ServiceBackend implements ExecutionBackend {
   }
 
   reserve(job: Job): Reservation | Refusal {
-    const { here, pool, trouble, resultsOf } = this.#options;
+    const { here, pool, trouble, resultsOf, isBarred } = this.#options;
     const isHere = job.runHere === true;
+    if (isBarred(job)) return WAITS_ALONE;
     if (!isHere && trouble.in(resultsOf(job)) !== undefined) return WAITS_ALONE;
     const placed = (isHere ? here : pool).reserve(job);
     if (placed.type === 'refused') return WAITS;

@@ -21,6 +21,8 @@ export interface ServiceParts {
   readonly keptFree: ExplainOptions['keptFree'];
   /** Whether it is about to end, and starts nothing more. */
   readonly isEnding: boolean;
+  /** Why a job has to wait whatever is free, as a sentence; undefined when it has not. */
+  barOf(spec: QueueJobSpec): string | undefined;
   /** Why results cannot be kept in this folder now; undefined when they can. */
   troubleIn(results: string): string | undefined;
   info(): InfoAnswer;

@@ -10,7 +10,7 @@ import type { QueueStore } from '../stores/queue-store.ts';
 import { setAsideEarlier } from '../stores/result-folder.ts';
 import { makeFolder } from '../util/make-folder.ts';
 import { TOOL_VERSION } from '../util/tool-version.ts';
-import { type InPlaceRun, inPlaceCommand, interpreterOf } from './in-place.ts';
+import { type InPlaceRun, inPlaceCommand, isOfAnother } from './in-place.ts';
 import { ResultsSync } from './results-sync.ts';
 import { type ScriptStore, scriptCommand } from './script-store.ts';
 
@@ -22,8 +22,6 @@ export interface ServiceRunsOptions extends Partial<Pick<RunnerOptions, 'outputP
   readonly store: QueueStore;
   readonly parts: KeptParts;
   readonly scripts: ScriptStore;
-  /** Whether jobs may run as other users. @default false */
-  readonly allowsUid?: boolean;
   /** What is known of attempts of an earlier life of the service. */
   readonly earlier: () => {
     ownsOutput(attempt: Attempt): boolean;
@@ -75,7 +73,7 @@ export class ServiceRuns {
 
   async #settingsOf(job: Job, isAdopted: boolean): Promise<JobSettings> {
     const whole = this.#spec(job);
-    if (whole.inPlace !== undefined) return await this.#settingsInPlace(job, whole, isAdopted);
+    if (whole.inPlace !== undefined) return this.#settingsInPlace(job, whole, isAdopted);
     const { results, script, stdout, stderr, env, ...spec } = whole;
     const { timeoutMs, killAfterMs = KILL_GRACE_MS, maxOutputBytes } = spec;
     makeFolder(results);
@@ -97,19 +95,17 @@ export class ServiceRuns {
     };
   }
 
-  async #settingsInPlace(job: Job, spec: QueueJobSpec, isAdopted: boolean): Promise<JobSettings> {
-    const { scripts, allowsUid = false } = this.#options;
+  #settingsInPlace(job: Job, spec: QueueJobSpec, isAdopted: boolean): JobSettings {
+    const { scripts } = this.#options;
     const { script, inPlace, env, cwd, stdout, stderr, timeoutMs, killAfterMs = KILL_GRACE_MS } = spec;
     const settings: JobSettings = {
-      ...{ resultsFolder: undefined, env, jobId: job.id, killGraceMs: killAfterMs, tellsFailedStart: true },
+      // Another user's are set when its rights are its own: while we are root they are nothing to go by.
+      env: inPlace !== undefined && isOfAnother(inPlace) ? {} : env,
+      ...{ resultsFolder: undefined, jobId: job.id, killGraceMs: killAfterMs, tellsFailedStart: true },
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
     };
     if (isAdopted || script === undefined || inPlace === undefined || stdout === undefined) return settings;
-    const { uid, gid } = inPlace;
-    // It may come from an earlier start, or from an import.
-    if ((uid !== undefined || gid !== undefined) && !allowsUid)
-      throw new UsageError('it is to run as another user, and the service was started without --allow-uid');
-    const interpreter = interpreterOf(await scripts.bytes(script.id));
+    const { uid, gid, interpreter } = inPlace;
     const run: InPlaceRun = {
       ...{ cwd, env, stdout, interpreter },
       ...{ scriptPath: scripts.path(script.id), scriptName: script.name },

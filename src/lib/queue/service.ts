@@ -14,6 +14,7 @@ import { MachinePool, type PoolMachine } from '../allocator/machine-pool.ts';
 import type { OpenPoolOptions } from '../allocator/open-pool.ts';
 import { UsageError } from '../domain/errors.ts';
 import type { SchedulerEvent } from '../domain/events.ts';
+import type { Job } from '../domain/job.ts';
 import type { MachineName } from '../domain/machine.ts';
 import type { JobStore } from '../domain/ports.ts';
 import type { QueueJobId, QueueJobSpec } from '../domain/queue.ts';
@@ -32,7 +33,7 @@ import { DoorServer } from './door-server.ts';
 import { type Adopted, EarlierClaims } from './earlier-claims.ts';
 import type { ExplainOptions } from './explain.ts';
 import { HereRuns } from './here-runs.ts';
-import { IN_PLACE_MACHINE } from './in-place.ts';
+import { IN_PLACE_MACHINE, inPlaceBar } from './in-place.ts';
 import { outputsOf } from './job-output.ts';
 import { LocalTrouble } from './local-trouble.ts';
 import { checkMachines } from './machine-list.ts';
@@ -148,7 +149,6 @@ export class QueueService implements ServiceParts, AsyncDisposable {
     const { outputPollMs, gpuWaitMs } = options.tuning ?? {};
     this.#runs = new ServiceRuns({
       ...{ serviceId: this.id, store, parts, scripts: this.scripts },
-      allowsUid: options.sjq?.allowsUid ?? false,
       earlier: () => this.#earlier,
       onLocalProblem: (results, error) => this.#trouble.note(results, error),
       ...(outputPollMs === undefined ? {} : { outputPollMs }),
@@ -193,6 +193,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
       pool: this.pool,
       here: this.#here,
       trouble: this.#trouble,
+      isBarred: (job) => this.#isBarred(job),
       resultsOf: (job) => store.spec(job.id)?.results ?? '',
       refetchPausesMs: options.tuning?.refetchPausesMs,
     });
@@ -213,6 +214,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
     this.#starvation = new Starvation({
       pool: this.pool,
       store,
+      isBarred: (job) => this.#isBarred(job),
       limitMs: options.starvationLimitMs ?? STARVATION_LIMIT_MS,
       ...(options.tuning?.clock === undefined ? {} : { clock: options.tuning.clock }),
     });
@@ -262,6 +264,16 @@ export class QueueService implements ServiceParts, AsyncDisposable {
   async #openSjqDoor(): Promise<void> {
     const { sjq, group, onNote = () => {} } = this.#options;
     if (sjq === undefined) return;
+    const local = this.machines.entryOf(IN_PLACE_MACHINE);
+    if (local !== undefined && local.kind !== 'local')
+      throw new UsageError(
+        `the sjq door runs its jobs on this machine, and here another one is called ${IN_PLACE_MACHINE} (${local.config.host}): give that another name`,
+      );
+    const barred = this.store
+      .list({ states: ['queued', 'holding', 'user-hold'] })
+      .filter(({ spec }) => this.barOf(spec) !== undefined);
+    if (barred.length > 0)
+      onNote(`${countOf(barred.length, 'job')} of other users: they wait for a start with --allow-uid`);
     this.#sjqDoor = await SjqDoor.open({
       ...{ service: this, options: sjq, onNote },
       ...(group === undefined ? {} : { group }),
@@ -512,7 +524,7 @@ export class QueueService implements ServiceParts, AsyncDisposable {
       runner: this.#runs.options,
       ...(managed === undefined
         ? {}
-        : { managedOf: (name: MachineName) => (name === IN_PLACE_MACHINE ? managed : undefined) }),
+        : { managedOf: (name: MachineName) => (this.#isOwnMachine(name) ? managed : undefined) }),
       ...(placement === undefined ? {} : { placement }),
       ssh: this.#ssh,
       ...(query === undefined ? {} : { query }),
@@ -595,6 +607,22 @@ export class QueueService implements ServiceParts, AsyncDisposable {
       this.#options.onNote?.(
         `results cannot be kept in ${folder}: ${error.message}; what leaves results there waits for a while`,
       );
+  }
+
+  /** Whether it is this machine, and not another one of its name. */
+  #isOwnMachine(name: string): boolean {
+    return name === IN_PLACE_MACHINE && this.machines.entryOf(name)?.kind === 'local';
+  }
+
+  barOf(spec: QueueJobSpec): string | undefined {
+    if (spec.inPlace === undefined) return undefined;
+    const { allowsUid = false } = this.#options.sjq ?? {};
+    return inPlaceBar(spec, { isHere: this.#isOwnMachine(IN_PLACE_MACHINE), allowsUid });
+  }
+
+  #isBarred({ id }: Job): boolean {
+    const spec = this.store.spec(id);
+    return spec !== undefined && this.barOf(spec) !== undefined;
   }
 
   troubleIn(results: string): string | undefined {

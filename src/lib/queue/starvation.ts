@@ -13,6 +13,8 @@ import type { QueueStore } from '../stores/queue-store.ts';
 export interface StarvationOptions {
   readonly pool: Pick<MachinePool, 'keepFreeFor' | 'couldHold'>;
   readonly store: Pick<QueueStore, 'firstInLine'>;
+  /** Whether a job has to wait, whatever is free. */
+  readonly isBarred: (job: Job) => boolean;
   /** For how long a job may be first in line before. */
   readonly limitMs: number;
   readonly clock?: QueueClock;
@@ -55,8 +57,8 @@ export class Starvation {
 
   /** Looks once. */
   look(): void {
-    const { pool, store, limitMs } = this.#options;
-    const head = store.firstInLine((job) => job.runHere !== true && pool.couldHold(job));
+    const { pool, store, limitMs, isBarred } = this.#options;
+    const head = store.firstInLine((job) => job.runHere !== true && pool.couldHold(job) && !isBarred(job));
     this.#noteHead(head);
     const isStarved = this.#head !== undefined && this.#clock.now() - this.#head.since >= limitMs;
     const machine = pool.keepFreeFor(isStarved ? head : undefined);

@@ -85,11 +85,13 @@ export class StateTransfer {
     const head = { format: STATE_FORMAT, version: STATE_VERSION, service: serviceId, nextId: store.nextId };
     const list = JSON.stringify(machines.toJSON());
     yield `${fieldsText(head)},\n"jobs": [`;
-    yield* pieces;
+    for (const one of pieces) yield* inPieces(one);
     yield `\n],\n"machines": ${list},\n"scripts": {`;
     separator = '\n';
     for (const id of used) {
-      yield `${separator}${JSON.stringify(id)}: ${JSON.stringify(scriptJson(await scripts.bytes(id)))}`;
+      yield* inPieces(
+        `${separator}${JSON.stringify(id)}: ${JSON.stringify(scriptJson(await scripts.bytes(id)))}`,
+      );
       separator = ',\n';
     }
     yield '\n}}\n';
@@ -243,6 +245,17 @@ export class StateTransfer {
     const one = again.length === 1;
     const warning = `${idsText(again)} ${one ? 'was' : 'were'} running when the state was exported, and ${one ? 'waits' : 'wait'} again: if ${one ? 'it still runs' : 'they still run'} elsewhere, ${one ? 'it runs' : 'they run'} twice`;
     return { jobs: settled, warnings: again.length === 0 ? [] : [warning] };
+  }
+}
+
+/** What goes through the door at once has a limit. */
+function* inPieces(text: string): Generator<string, void, void> {
+  for (let from = 0; from < text.length; ) {
+    const end = from + PIECE_CHARACTERS;
+    // A pair of surrogates is one character.
+    const to = /[\uD800-\uDBFF]/.test(text[end - 1] ?? '') ? end + 1 : end;
+    yield text.slice(from, to);
+    from = to;
   }
 }
 

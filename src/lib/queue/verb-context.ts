@@ -25,6 +25,7 @@ export function explainOptions(service: ServiceParts): ExplainOptions {
     ...{ store, order },
     machines: explainedMachines(machines.looks(), pool, machines, runsHereOf(store.running())),
     ...(keptFree === undefined ? {} : { keptFree }),
+    barOf: (spec) => service.barOf(spec),
     troubleIn: (results) => service.troubleIn(results),
   };
 }

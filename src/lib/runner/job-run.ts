@@ -305,7 +305,7 @@ export class JobRun implements RunningAttempt {
       const why = this.#failedStart(report, err.bytes);
       if (why !== undefined) {
         this.#context.removeFolder(place);
-        return this.#over({ type: 'transfer-failed', reason: why }, report);
+        return this.#over({ type: 'transfer-failed', reason: why, stage: 'start' }, report);
       }
       // From here to the end of publishing nothing waits, so nothing comes in between.
       outcome = this.#outcomeOf(report);

@@ -173,7 +173,7 @@ const specFields = check.fields(
     script: check.fields({ name: check.filledText, id: check.filledText, args: SHARED.scriptArgs }),
     runHere: check.truth,
     inPlace: check.fields(
-      { title: words },
+      { title: words, interpreter: filledWords },
       { uid: wholeWithin(0, MAX_USER_ID), gid: wholeWithin(0, MAX_USER_ID) },
     ),
     machine,

@@ -38,7 +38,10 @@ const outcome = check.byType({
   'timed-out': check.fields({ type, timeoutMs: check.numberWithin(0) }),
   'out-of-memory': check.fields({ type, reason, memory: check.oneOf('main', 'gpu'), exitCode }),
   lost: check.fields({ type, reason }, { neverStarted: check.truth }),
-  'transfer-failed': check.fields({ type, reason }, { exitCode, machineFault: check.text }),
+  'transfer-failed': check.fields(
+    { type, reason },
+    { exitCode, machineFault: check.text, stage: check.oneOf('start') },
+  ),
   cancelled: check.fields({ type, reason }),
   'never-fits': check.fields({ type, reason }),
 });

@@ -288,6 +288,11 @@ export class QueueStore implements JobStore {
     return [...this.#base.memory.running()].map(recordOf);
   }
 
+  /** How many jobs may start now, as far as they are concerned: no begin time, and no limit of an array, holds them up. */
+  get inLine(): number {
+    return this.#base.memory.line.size;
+  }
+
   /**
    * How many jobs come before this one among those that may start now; undefined when it is not among them: it does not
    * wait, its begin time has not come, or its array may have no more jobs running.

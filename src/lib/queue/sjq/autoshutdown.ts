@@ -1,18 +1,21 @@
 /** Ends a service that has had no jobs to run for a while. */
+import type { Job } from '../../domain/job.ts';
 import type { QueueStore } from '../../stores/queue-store.ts';
 
 /** When, and how. */
 export interface AutoshutdownOptions {
-  readonly store: Pick<QueueStore, 'counts' | 'onEvents'>;
+  readonly store: Pick<QueueStore, 'counts' | 'onEvents' | 'inLine' | 'firstInLine'>;
   readonly waitTimeMs: number;
+  /** Whether a job that is in line could ever run. */
+  readonly canRun: (job: Job) => boolean;
   /** Whether nobody else needs the service. Asked when the time is over. */
-  readonly isAlone: () => boolean;
+  readonly isUnneeded: () => boolean;
   readonly stop: () => void;
 }
 
 /**
- * Watches the queue until `close`. Jobs that somebody holds, and those that wait for these, do not count: they would keep
- * the service for ever, and are on the disk.
+ * Watches the queue until `close`. Jobs that somebody holds, those that wait for these, and those that can never run here do
+ * not count: they would keep the service for ever, and are on the disk.
  */
 export class Autoshutdown {
   readonly #options: AutoshutdownOptions;
@@ -32,19 +35,26 @@ export class Autoshutdown {
   }
 
   #look(): void {
-    const { running, queued } = this.#options.store.counts();
-    if (running + queued > 0) {
+    if (this.#hasJobs()) {
       clearTimeout(this.#timer);
       this.#timer = undefined;
     } else this.#timer ??= this.#wait();
   }
 
+  #hasJobs(): boolean {
+    const { store, canRun } = this.#options;
+    const { running, queued } = store.counts();
+    // Those that are not in line yet wait for their time, or for others of their array.
+    return running > 0 || queued > store.inLine || (queued > 0 && store.firstInLine(canRun) !== undefined);
+  }
+
   #wait(): NodeJS.Timeout {
-    const { waitTimeMs, isAlone, stop } = this.#options;
+    const { waitTimeMs, isUnneeded, stop } = this.#options;
     const timer = setTimeout(() => {
       this.#timer = undefined;
-      if (isAlone()) stop();
-      else this.#look(); // machines may go
+      // What can run changes with the machines, of which no event of a job tells.
+      if (isUnneeded() && !this.#hasJobs()) stop();
+      else this.#look();
     }, waitTimeMs);
     return timer.unref();
   }

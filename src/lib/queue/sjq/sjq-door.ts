@@ -1,5 +1,6 @@
 /** The sjq door of a service: its socket, the jobs behind it, and the end of a service that nobody needs any more. */
 import { homedir } from 'node:os';
+import type { Job } from '../../domain/job.ts';
 import { IN_PLACE_MACHINE } from '../in-place.ts';
 import type { ServiceParts } from '../service-parts.ts';
 import { Autoshutdown } from './autoshutdown.ts';
@@ -43,11 +44,18 @@ export class SjqDoor {
       ...{ socketPath: options.socketPath, queue: jobs, onNote },
       ...(group === undefined ? {} : { group }),
     });
-    onNote(`sjq door: ${options.socketPath}; ${managedText(options)}`);
     const { autoshutdown, waitTimeMs } = options;
+    const end =
+      autoshutdown && isAlone() ? `; the service ends after ${waitTimeMs / 1000} s without jobs` : '';
+    onNote(`sjq door: ${options.socketPath}; ${managedText(options)}${end}`);
     const why = `no jobs for ${waitTimeMs / 1000} s (sjq.waittime)`;
     const watching = autoshutdown
-      ? new Autoshutdown({ store: service.store, waitTimeMs, isAlone, stop: () => stop(why) })
+      ? new Autoshutdown({
+          ...{ store: service.store, waitTimeMs, canRun: (job) => canRun(service, job) },
+          // One who is just submitting has a job.
+          isUnneeded: () => isAlone() && server.unfinishedCount === 0,
+          stop: () => stop(why),
+        })
       : undefined;
     door = new SjqDoor(server, watching);
     return door;
@@ -62,6 +70,15 @@ export class SjqDoor {
     this.#autoshutdown?.close();
     await this.#server.close();
   }
+}
+
+/** Whether a job that waits could ever run here. */
+function canRun(service: ServiceParts, job: Job): boolean {
+  const spec = service.store.spec(job.id);
+  if (spec === undefined || service.barOf(spec) !== undefined) return false;
+  if (job.runHere === true) return true;
+  const { fits, unknown } = service.machines.canEver(job.request, spec.machine);
+  return fits || unknown.length > 0;
 }
 
 function managedText({ maxProcs, maxMemMiB }: SjqOptions): string {

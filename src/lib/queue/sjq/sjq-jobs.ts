@@ -24,7 +24,7 @@ const PAGE = 1000;
 
 /** What the jobs are made of. */
 export interface SjqJobsOptions {
-  readonly service: Pick<ServiceParts, 'store' | 'scripts' | 'endRunning' | 'isEnding'>;
+  readonly service: Pick<ServiceParts, 'store' | 'scripts' | 'endRunning' | 'isEnding' | 'barOf'>;
   readonly options: SjqOptions;
   /** Where jobs run that say no CWD. Absolute. */
   readonly home: string;
@@ -61,7 +61,10 @@ export class SjqJobs implements SjqQueue {
       const scriptId = await scripts.keep(script, MAX_IN_PLACE_SCRIPT_BYTES);
       if (service.isEnding) return { reasons: ['the service is about to end: nothing was submitted'] };
       const id = store.nextId;
-      await store.add([read.spec(id, scriptId)], { hold: read.hold });
+      const spec = read.spec(id, scriptId);
+      const bar = service.barOf(spec);
+      if (bar !== undefined) return { reasons: [bar] };
+      await store.add([spec], { hold: read.hold });
       return { id };
     } catch (error) {
       return { reasons: [visibleText((error as Error).message)] };

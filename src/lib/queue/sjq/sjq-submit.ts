@@ -42,6 +42,11 @@ export interface SjqSubmitContext {
   readonly isKnown: (id: QueueJobId) => boolean;
 }
 
+interface User {
+  readonly uid: number | undefined;
+  readonly gid: number | undefined;
+}
+
 /** A SUBMIT without a mistake. */
 export interface SjqSubmission {
   readonly hold: boolean;
@@ -68,13 +73,20 @@ export async function readSubmit(
       return undefined;
     }
   };
-  const procs = read('PROCS', (text) => wholeNumber(text, 1)) ?? options.defaultProcs;
-  const memoryMiB = read('MEM', parseSjqMem) ?? options.defaultMemMiB;
-  refuseTooMuch({ procs, memoryMiB }, options, reasons);
+  const asked = { procs: read('PROCS', (text) => wholeNumber(text, 1)), memoryMiB: read('MEM', parseSjqMem) };
+  // A value that cannot be read is told already.
+  if (asked.procs !== undefined || !given.has('PROCS')) refuseTooManyProcs(asked.procs, options, reasons);
+  if (asked.memoryMiB !== undefined || !given.has('MEM'))
+    refuseTooMuchMemory(asked.memoryMiB, options, reasons);
+  const { procs = options.defaultProcs, memoryMiB = options.defaultMemMiB } = asked;
   const dependsOn = read('DEPENDS', (text) => dependsOf(text, isKnown)) ?? [];
   const title = read('NAME', titleOf) ?? DEFAULT_TITLE;
-  const uid = read('UID', (text) => userOf(text, process.geteuid?.(), options));
-  const gid = read('GID', (text) => userOf(text, process.getegid?.(), options));
+  const user = {
+    uid: read('UID', (text) => userOf(text, process.geteuid?.(), options)),
+    gid: read('GID', (text) => userOf(text, process.getegid?.(), options)),
+  };
+  const isOwn = isOwnUser(user);
+  if (!isOwn && (given.get('CWD')?.[0] ?? '') === '') reasons.push('CWD: a job of another user needs one');
   const env = readSjqEnv(given.get('ENV') ?? [], reasons);
   const cwd = given.get('CWD')?.[0] || home;
   const isCwdThere = await checkFolder(cwd, reasons);
@@ -85,9 +97,12 @@ export async function readSubmit(
     outputs[word] = resolve(cwd, value);
     await checkFile(word, outputs[word], reasons);
   }
-  if (interpreterOf(script) === undefined)
+  const interpreter = interpreterOf(script);
+  if (interpreter === undefined)
     reasons.push('SRC: the script does not say what runs it: expected a first line such as #!/bin/bash');
-  if (reasons.length > 0) return { reasons };
+  else if (script.subarray(0, script.indexOf('\n') + 1).includes('\r'))
+    reasons.push('SRC: the first line of the script ends in CR LF, which no system takes: expected LF');
+  if (reasons.length > 0 || interpreter === undefined) return { reasons };
   const stem = stemOf(title);
   const { maxMemMiB } = options;
   return {
@@ -97,13 +112,9 @@ export async function readSubmit(
       const stderr = outputs.STDERR || join(cwd, `${id}.stderr`);
       return {
         name: `${stem}_${id}`,
-        command: stem,
+        command: commandText(script, stem),
         script: { name: stem, id: scriptId, args: [] },
-        inPlace: {
-          title,
-          ...(uid === undefined ? {} : { uid }),
-          ...(gid === undefined ? {} : { gid }),
-        },
+        inPlace: { title, interpreter, ...(isOwn ? {} : present(user)) },
         machine: machineName(IN_PLACE_MACHINE),
         request: { ...NO_RESOURCES, cpuCores: procs, memoryMiB: maxMemMiB === undefined ? 0 : memoryMiB },
         ...{ env, cwd, results: cwd, stdout },
@@ -135,16 +146,20 @@ function wordsOf(lines: readonly SjqOption[], reasons: string[]): ReadonlyMap<Wo
   return given;
 }
 
-/** Also where it is a default that is too much. */
-function refuseTooMuch(
-  { procs, memoryMiB }: { readonly procs: number; readonly memoryMiB: number },
-  { maxProcs, maxMemMiB }: SjqOptions,
-  reasons: string[],
-): void {
+function refuseTooManyProcs(asked: number | undefined, options: SjqOptions, reasons: string[]): void {
+  const { maxProcs, defaultProcs } = options;
+  const procs = asked ?? defaultProcs;
+  const whose = asked === undefined ? ' where it does not say (sjq.defaults.procs)' : '';
   if (procs > maxProcs)
-    reasons.push(`PROCS: the job needs ${procs} CPUs, and ${maxProcs} are managed (sjq.maxprocs)`);
+    reasons.push(`PROCS: the job needs ${procs} CPUs${whose}, and ${maxProcs} are managed (sjq.maxprocs)`);
+}
+
+function refuseTooMuchMemory(asked: number | undefined, options: SjqOptions, reasons: string[]): void {
+  const { maxMemMiB, defaultMemMiB } = options;
+  const memoryMiB = asked ?? defaultMemMiB;
+  const whose = asked === undefined ? ' where it does not say (sjq.defaults.mem)' : '';
   if (maxMemMiB !== undefined && memoryMiB > maxMemMiB)
-    reasons.push(`MEM: the job needs ${memoryMiB}M, and ${maxMemMiB}M are managed (sjq.maxmem)`);
+    reasons.push(`MEM: the job needs ${memoryMiB}M${whose}, and ${maxMemMiB}M are managed (sjq.maxmem)`);
 }
 
 function dependsOf(text: string, isKnown: (id: QueueJobId) => boolean): QueueJobId[] {
@@ -163,15 +178,11 @@ function titleOf(text: string): string {
   return text || DEFAULT_TITLE;
 }
 
-/** Another user's or group's id; undefined for the service's own, which clients send as a matter of course. */
-function userOf(
-  text: string,
-  own: number | undefined,
-  { allowsUid = false }: SjqOptions,
-): number | undefined {
+/** A user's or group's id. The service's own, which clients send as a matter of course, needs no leave. */
+function userOf(text: string, own: number | undefined, { allowsUid = false }: SjqOptions): number {
   const id = wholeNumber(text, 0);
   if (id > MAX_USER_ID) throw new Error(`found ${id}, expected at most ${MAX_USER_ID}`);
-  if (id === own) return undefined;
+  if (id === own) return id;
   if (process.geteuid?.() !== 0)
     throw new Error(
       `found ${id}, and the service runs as ${own}: only one that runs as root can take others`,
@@ -179,6 +190,27 @@ function userOf(
   if (!allowsUid)
     throw new Error(`found ${id}: other users than the service's own need job_queue start --allow-uid`);
   return id;
+}
+
+/** Both together: the service's own group is not that of another user. */
+function isOwnUser({ uid, gid }: User): boolean {
+  return (
+    (uid ?? process.geteuid?.()) === process.geteuid?.() &&
+    (gid ?? process.getegid?.()) === process.getegid?.()
+  );
+}
+
+function present({ uid, gid }: User) {
+  return { ...(uid === undefined ? {} : { uid }), ...(gid === undefined ? {} : { gid }) };
+}
+
+const COMMAND_CHARACTERS = 200;
+
+/** For people: the first line of the script that does something. */
+function commandText(script: Buffer, stem: string): string {
+  const lines = script.subarray(0, 16_384).toString('utf8').split('\n').slice(1);
+  const line = lines.map((one) => one.trim()).find((one) => one !== '' && !one.startsWith('#'));
+  return line === undefined ? stem : cutToWidth(visibleText(line), COMMAND_CHARACTERS);
 }
 
 function wholeNumber(text: string, least: number, expected = `a whole number from ${least}`): number {
