@@ -6,6 +6,6 @@ import { join } from 'node:path';
 export function findProgram(name: string, folders?: readonly string[]): string {
   const places = folders ?? [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin'];
   const found = places.map((folder) => join(folder, name)).find((path) => existsSync(path));
-  if (!found) throw new Error(`No ${name} on this machine: run test/rig/ensure-sshd.sh (npm test does)`);
+  if (!found) throw new Error(`No ${name} on this machine: run test/rig/ensure-tools.sh (npm test does)`);
   return found;
 }

@@ -1,12 +1,12 @@
 #!/bin/bash
-# Makes sure that what the tests need to run real ssh servers is there: silent when it is. As root on Debian or
+# Makes sure that what the tests need to run real ssh servers and terminals is there: silent when it is. As root on Debian or
 # Ubuntu it installs what is missing and says so; elsewhere it stops with the one line to run. The system's own
 # ssh service is never started: the tests start servers themselves.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 
 # command:package. Only root can use the tools of the second list (hosts in namespaces of their own).
-needed="sshd:openssh-server ssh:openssh-client ssh-keygen:openssh-client"
+needed="sshd:openssh-server ssh:openssh-client ssh-keygen:openssh-client tmux:tmux"
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   needed="$needed ip:iproute2 unshare:util-linux nsenter:util-linux flock:util-linux ps:procps busybox:busybox"
 fi
@@ -27,11 +27,11 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
   sudo="sudo "
   [ "$(id -u)" != 0 ] || sudo=""
   if command -v apt-get >/dev/null; then line="${sudo}apt-get install $packages"
-  elif command -v dnf >/dev/null; then line="${sudo}dnf install openssh-server openssh-clients"
-  elif command -v zypper >/dev/null; then line="${sudo}zypper install openssh"
-  elif command -v pacman >/dev/null; then line="${sudo}pacman -S openssh"
-  elif command -v apk >/dev/null; then line="${sudo}apk add openssh"
-  else line="(install OpenSSH's server and client with this system's package manager)"
+  elif command -v dnf >/dev/null; then line="${sudo}dnf install openssh-server openssh-clients tmux"
+  elif command -v zypper >/dev/null; then line="${sudo}zypper install openssh tmux"
+  elif command -v pacman >/dev/null; then line="${sudo}pacman -S openssh tmux"
+  elif command -v apk >/dev/null; then line="${sudo}apk add openssh tmux"
+  else line="(install OpenSSH's server and client, and tmux, with this system's package manager)"
   fi
   echo "The tests need $packages, which is not installed. Run: $line" >&2
   exit 1
