@@ -1,4 +1,8 @@
-/** An sjq door in a process of its own: `PATH`. Asked over IPC, it tells how much memory it needs, in MiB. */
+/**
+ * An sjq door in a process of its own: `PATH [MAX_CONNECTIONS]`. Asked over IPC it tells how much memory it needs, in MiB; asked for
+ * `job`, it starts a program, and tells how that went.
+ */
+import { spawn } from 'node:child_process';
 import { SjqServer } from '../../src/lib/queue/sjq/sjq-server.ts';
 import { KeptQueue } from './sjq-rig.ts';
 
@@ -16,8 +20,14 @@ await SjqServer.open({
   maxDroppedBytes: 30_000,
   maxHeldBytes: 4 * MIB,
   lastWordsMs: 20,
+  ...(process.argv[3] === undefined ? {} : { maxConnections: Number(process.argv[3]) }),
 });
-process.on('message', () => {
+process.on('message', (what) => {
+  if (what === 'job') {
+    const job = spawn('true', { stdio: 'pipe' });
+    job.on('error', ({ message }) => process.send?.(message)).on('exit', (status) => process.send?.(status));
+    return;
+  }
   globalThis.gc?.();
   const { heapUsed, external } = process.memoryUsage();
   process.send?.((heapUsed + external) / MIB);

@@ -58,6 +58,38 @@ test('the transcripts of the document', async () => {
   ]);
 });
 
+test('any whole number is the number of a job, and the queue is asked for possible ones only', async () => {
+  const asked: unknown[] = [];
+  queue.kill = async (id) => void asked.push(id);
+  queue.release = async (id) => void asked.push(id);
+  queue.status = async (id) => {
+    asked.push(id);
+    return [];
+  };
+  using client = await enter();
+  for (const id of [
+    '0',
+    '-1',
+    '-3',
+    '-0',
+    '00',
+    '9'.repeat(400),
+    '-99999999999999999999',
+    '9007199254740992',
+  ]) {
+    expect(await client.ask(`KILL ${id}\r\n`)).toBe('OK');
+    expect(await client.ask(`RELEASE ${id}\r\n`)).toBe('OK');
+    expect(await client.ask(`STATUS ${id}\r\n`)).toBe('OK 0');
+  }
+  expect(asked).toEqual([]);
+  expect(await client.ask('KILL +7\r\n')).toBe('OK');
+  expect(await client.ask('STATUS 007\r\n')).toBe('OK 0');
+  expect(asked).toEqual([7, 7]);
+  for (const id of ['1e3', '0x10', '--1', '-', '1,2', '½', '1.0'])
+    for (const word of ['KILL', 'RELEASE', 'STATUS'])
+      expect(await client.ask(`${word} ${id}\r\n`)).toMatch(/^ERROR .*, expected .*the number of a job$/);
+});
+
 test('SHUTDOWN answers and closes before the queue hears of it', async () => {
   using client = await enter();
   client.send('SHUTDOWN\r\nPING\r\n');
@@ -148,10 +180,10 @@ test('a client that closes its side has its answers still', async () => {
 test('mistakes are answered on one line, and the connection goes on', async () => {
   using client = await enter();
   expect(await client.ask('KILL\r\n')).toBe("ERROR KILL: found '', expected the number of a job");
-  expect(await client.ask('RELEASE 0\r\n')).toBe("ERROR RELEASE: found '0', expected the number of a job");
+  expect(await client.ask('RELEASE -x\r\n')).toBe("ERROR RELEASE: found '-x', expected the number of a job");
   expect(await client.ask('KILL 1.5\r\n')).toBe("ERROR KILL: found '1.5', expected the number of a job");
-  expect(await client.ask('STATUS -1\r\n')).toBe(
-    "ERROR STATUS: found '-1', expected nothing or the number of a job",
+  expect(await client.ask('STATUS 1 2\r\n')).toBe(
+    "ERROR STATUS: found '1 2', expected nothing or the number of a job",
   );
   expect(await client.ask(`${'x'.repeat(5000)}\r\n`)).toBe(`ERROR unknown command '${'x'.repeat(60)}'`);
   expect(await client.ask('\x1b[31m\0 a\r\n')).toBe("ERROR unknown command '\\x1b[31m\\x00'");

@@ -20,8 +20,10 @@ export class KeptQueue implements SjqQueue {
   gate: Promise<void> = Promise.resolve();
   /** What kill, release and status fail with. */
   trouble: Error | undefined;
-  /** In place of the lines of the jobs. */
+  /** In place of the lines of all jobs. */
   longStatus: readonly Buffer[] | undefined;
+  /** As if something changed all the time: each answer is another array. */
+  isChanging = false;
   statusCount = 0;
   submitCount = 0;
   isShutDown = false;
@@ -69,7 +71,8 @@ export class KeptQueue implements SjqQueue {
   async status(id?: number): Promise<readonly Buffer[]> {
     this.statusCount++;
     if (this.trouble !== undefined) throw this.trouble;
-    if (this.longStatus !== undefined) return this.longStatus;
+    if (this.longStatus !== undefined && id === undefined)
+      return this.isChanging ? [...this.longStatus] : this.longStatus;
     return [...this.jobs]
       .filter(([known]) => id === undefined || id === known)
       .map(([known, { options, state }]) => {

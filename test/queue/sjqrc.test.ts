@@ -32,7 +32,7 @@ sjq.pidfile=$HOME/run/=x.pid
 #sjq.maxprocs=99
 sjq.autoshutdown=no
 sjq.schedtime=0.5
-sjq.waittime=0
+sjq.waittime=0.001
 sjq.maxprocs=32
 sjq.maxmem=64G
 sjq.defaults.procs=2
@@ -44,7 +44,7 @@ sjq.defaults.mem=512M`;
     pidFile: '/home/ann/run/=x.pid',
     autoshutdown: false,
     schedTimeMs: 500,
-    waitTimeMs: 0,
+    waitTimeMs: 1,
     maxProcs: 32,
     maxMemMiB: 65_536,
     defaultProcs: 2,
@@ -82,10 +82,12 @@ const mistakes: readonly (readonly [line: string, message: string])[] = [
   ['sjq.maxprocs=4 # half', "sjq.maxprocs: found '4 # half', expected"],
   ['sjq.daemon=1', "sjq.daemon: found '1', expected T or F"],
   ['sjq.schedtime=0', "sjq.schedtime: found '0', expected seconds such as 60 or 0.5, more than 0"],
+  ['sjq.waittime=0', "sjq.waittime: found '0', expected seconds such as 60 or 0.5, more than 0 and at most"],
+  ['sjq.waittime=0.0001', "sjq.waittime: found '0.0001', expected seconds such as 60 or 0.5, more than 0"],
   ['sjq.waittime=-1', "sjq.waittime: found '-1', expected seconds"],
   [
     'sjq.waittime=3000000',
-    "sjq.waittime: found '3000000', expected seconds such as 60 or 0.5, at most 2000000",
+    "sjq.waittime: found '3000000', expected seconds such as 60 or 0.5, more than 0 and at most 2000000",
   ],
   ['sjq.waittime=1m', "sjq.waittime: found '1m', expected seconds"],
   ['sjq.maxmem=0', "sjq.maxmem: found '0', expected a size such as 8M, 2G"],

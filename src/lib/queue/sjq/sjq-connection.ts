@@ -1,7 +1,9 @@
 /** The server's end of one sjq client: one request at a time, answered before the next is read. */
 import type { Socket } from 'node:net';
-import { visibleText } from '../../util/terminal-text.ts';
-import { batches, byteCount, type SjqAnswerRoom } from './sjq-answer-room.ts';
+import { batches, byteCount, type SjqAnswer, type SjqAnswerRoom } from './sjq-answer-room.ts';
+import type { SjqIntake, SjqSender } from './sjq-intake.ts';
+import { answerLine, isPossible, jobId, lengthLine } from './sjq-lines.ts';
+import { SjqPace, type SjqPaceLimits } from './sjq-pace.ts';
 import type { SjqQueue } from './sjq-queue.ts';
 import { SjqReader, type SjqReaderLimits, type SjqRequest } from './sjq-reader.ts';
 
@@ -14,24 +16,26 @@ export interface SjqHouse {
   readonly stallMs: number;
   /** How long a client that is let go may take to read why. */
   readonly lastWordsMs: number;
-  /** What incomplete lines and SUBMITs, and those with the queue, hold together. */
-  heldBytes: number;
-  /** Called when a connection holds more than before. */
-  readonly onHeld: () => void;
+  /** Hears of what incomplete lines and SUBMITs, and those with the queue, hold together. */
+  readonly intake: SjqIntake;
+  /** Of those who send. */
+  readonly sendPace: SjqPaceLimits;
   /** What the server's owner should know, in a whole sentence. */
   readonly onNote: (note: string) => void;
 }
 
-const MAX_ANSWER_LENGTH = 4096;
 /** Read and dropped of a client that is let go. */
 const MAX_LAST_BYTES = 64 * 1024 * 1024;
+/** An answer to STATUS of one job that is longer has to wait until there is room. */
+const MAX_SHORT_BYTES = 64 * 1024;
 
 /** One client of the sjq door. */
-export class SjqConnection {
+export class SjqConnection implements SjqSender {
   /** Settles when the client is gone. Never rejects. */
   readonly closed: Promise<void>;
-  /** When it last sent something or had an answer, on the process's clock. */
-  usedAt = performance.now();
+  /** Of the request that it sends. */
+  readonly pace: SjqPace;
+  #usedAt = performance.now();
   readonly #socket: Socket;
   readonly #house: SjqHouse;
   readonly #reader: SjqReader;
@@ -41,6 +45,8 @@ export class SjqConnection {
   #lastBytes = 0;
   /** A request is being answered. */
   #isBusy = false;
+  /** An answer waits for the client to read. */
+  #isFlushing = false;
   /** The client sends nothing more. */
   #hasAll = false;
   /** Nothing more is said to the client. */
@@ -52,6 +58,7 @@ export class SjqConnection {
     this.#socket = socket;
     this.#house = house;
     this.#reader = new SjqReader(house.limits);
+    this.pace = new SjqPace(house.sendPace);
     socket.on('error', () => undefined); // `close` follows
     socket.on('data', (chunk: Buffer) => this.#read(chunk));
     socket.on('end', () => {
@@ -62,8 +69,7 @@ export class SjqConnection {
       socket.on('close', () => {
         this.#isEnding = true;
         clearTimeout(this.#timer);
-        this.#reader.clear();
-        this.#count();
+        this.#drop();
         resolve();
       });
     });
@@ -74,16 +80,38 @@ export class SjqConnection {
     return !this.#isBusy && !this.#isEnding && !this.#reader.isInSubmit;
   }
 
-  /** Whether letting it go frees memory, and no request is under way. */
-  get isHolding(): boolean {
-    return !this.#isBusy && !this.#isEnding && this.#heldBytes > 0;
+  /** In a SUBMIT, or a line, that is not complete. */
+  get isSending(): boolean {
+    return !this.#isBusy && !this.#isEnding && this.#reader.heldBytes > 0;
   }
 
-  /** Tells the client why it is not served any more. Not while a request is under way: it would take that for the answer. */
-  letGo(reason: string): void {
+  /** It has to read what it was told before anything else. */
+  get isReading(): boolean {
+    return this.#isEnding || this.#isFlushing;
+  }
+
+  /** When it last sent something or took of an answer, on the process's clock; now, when it cannot, because it is not read. */
+  get usedAt(): number {
+    return this.#house.intake.isWaiting(this) ? performance.now() : this.#usedAt;
+  }
+
+  /** Tells the client why it is not served any more. Within an answer it is told nothing: it would take that for the answer. */
+  letGo(reason = 'too much is being sent to the server at once, and this came to a stand: try again'): void {
+    if (this.#isFlushing) this.destroy();
     if (this.#isEnding) return;
     this.#write(answerLine('ERROR', reason));
     this.#end(this.#house.lastWordsMs);
+  }
+
+  /** It is gone at once, whatever it has not read. */
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  /** It waited to be read, and is now. */
+  resume(): void {
+    this.#usedAt = performance.now();
+    this.#readOn();
   }
 
   /** The server closes: an answer that is under way may still come within the time for last words. */
@@ -98,13 +126,15 @@ export class SjqConnection {
   }
 
   #read(chunk: Buffer): void {
-    this.usedAt = performance.now();
     if (this.#isEnding) {
       this.#lastBytes += chunk.length;
       if (this.#lastBytes > MAX_LAST_BYTES) this.#socket.destroy();
       return;
     }
     if (this.#isBusy && this.#hasAll) return; // the server closes
+    this.#usedAt = performance.now();
+    if (this.#reader.heldBytes === 0) this.pace.restart();
+    this.pace.moved(chunk.length);
     this.#reader.push(chunk);
     if (!this.#isBusy) this.#next();
   }
@@ -122,19 +152,27 @@ export class SjqConnection {
     this.#isBusy = request !== undefined;
     this.#count();
     if (request !== undefined) {
+      this.#house.intake.leave(this);
       this.#socket.pause();
       void this.#serve(request);
     } else if (this.#hasAll) {
       if (this.#reader.isInSubmit) this.#write(answerLine('ERROR', 'the input ends within a SUBMIT'));
       this.#end(this.#house.stallMs);
-    } else {
+    } else if (this.#reader.heldBytes === 0) {
+      this.#house.intake.leave(this);
       this.#socket.resume();
-      if (!this.#isEnding && this.#reader.isInSubmit)
-        this.#timer = setTimeout(
-          () => this.letGo(`nothing more of the SUBMIT came for ${this.#house.stallMs / 1000} s`),
-          this.#house.stallMs,
-        );
-    }
+    } else if (this.#house.intake.mayRead(this)) this.#readOn();
+    else this.#socket.pause();
+  }
+
+  #readOn(): void {
+    this.#socket.resume();
+    if (!this.#reader.isInSubmit) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(
+      () => this.letGo(`nothing more of the SUBMIT came for ${this.#house.stallMs / 1000} s`),
+      this.#house.stallMs,
+    );
   }
 
   async #serve(request: SjqRequest): Promise<void> {
@@ -145,8 +183,9 @@ export class SjqConnection {
     }
     this.#submittedBytes = 0;
     this.#count();
-    this.usedAt = performance.now();
+    this.#usedAt = performance.now();
     await this.#drained();
+    this.pace.restart();
     // Many requests in one chunk must not keep others waiting.
     setImmediate(() => {
       this.#isBusy = false;
@@ -179,11 +218,11 @@ export class SjqConnection {
       case 'KILL':
       case 'RELEASE': {
         const id = jobId(word, rest);
-        if (Number.isSafeInteger(id)) await (word === 'KILL' ? queue.kill(id) : queue.release(id));
+        if (isPossible(id)) await (word === 'KILL' ? queue.kill(id) : queue.release(id));
         return this.#write(answerLine('OK'));
       }
       case 'STATUS':
-        return await this.#status(rest === '' ? undefined : jobId(word, rest));
+        return await (rest === '' ? this.#statusOfAll() : this.#statusOf(jobId(word, rest)));
       default:
         this.#write(answerLine('ERROR', `unknown command '${sent.slice(0, 60)}'`));
     }
@@ -206,25 +245,38 @@ export class SjqConnection {
     this.#end(this.#house.lastWordsMs);
   }
 
-  async #status(id: number | undefined): Promise<void> {
+  /** One line waits for nobody, whatever others do not read. */
+  async #statusOf(id: number): Promise<void> {
     const { queue, room } = this.#house;
-    const isKnowable = id === undefined || Number.isSafeInteger(id);
-    const pieces = await room.make(async () => (isKnowable && !this.#isEnding ? await queue.status(id) : []));
-    let left = byteCount(pieces);
+    const pieces = isPossible(id) ? await queue.status(id) : [];
+    if (byteCount(pieces) <= MAX_SHORT_BYTES)
+      return this.#write(Buffer.concat([lengthLine(pieces), ...pieces]));
+    await this.#send(
+      room.answerWith(
+        () => queue.status(id),
+        () => this.destroy(),
+      ),
+    );
+  }
+
+  async #statusOfAll(): Promise<void> {
+    await this.#send(this.#house.room.answer(() => this.destroy()));
+  }
+
+  async #send(promised: Promise<SjqAnswer>): Promise<void> {
+    const answer = await promised;
     try {
-      this.#write(Buffer.from(`OK ${left}\r\n`));
-      for (const batch of batches(pieces)) {
+      this.#write(lengthLine(answer.pieces));
+      for (const batch of batches(answer.pieces)) {
         if (this.#isEnding || this.#socket.destroyed) return;
         this.#socket.cork();
         for (const piece of batch) this.#write(piece);
         this.#socket.uncork();
         await this.#drained();
-        const bytes = byteCount(batch);
-        left -= bytes;
-        room.taken(bytes);
+        answer.pace.moved(byteCount(batch));
       }
     } finally {
-      room.taken(left);
+      answer.leave();
     }
   }
 
@@ -232,6 +284,7 @@ export class SjqConnection {
   async #drained(): Promise<void> {
     const socket = this.#socket;
     if (!socket.writableNeedDrain || socket.destroyed) return;
+    this.#isFlushing = true;
     const timer = setTimeout(() => socket.destroy(), this.#house.stallMs);
     await new Promise<void>((resolve) => {
       const settle = () => {
@@ -241,14 +294,16 @@ export class SjqConnection {
       socket.on('drain', settle).on('close', settle);
     });
     clearTimeout(timer);
+    this.#isFlushing = false;
+    this.#usedAt = performance.now();
   }
 
   /** What still comes is read and dropped for a while: an end in the middle of it would take our last words away. */
   #end(flushMs: number): void {
     if (this.#isEnding) return;
     this.#isEnding = true;
-    this.#reader.clear();
-    this.#count();
+    this.#usedAt = performance.now();
+    this.#drop();
     clearTimeout(this.#timer);
     const destroyIn = (ms: number) => {
       clearTimeout(this.#timer);
@@ -263,27 +318,16 @@ export class SjqConnection {
     if (!this.#isEnding && this.#socket.writable) this.#socket.write(bytes);
   }
 
+  #drop(): void {
+    this.#reader.clear();
+    this.#count();
+    this.#house.intake.leave(this);
+  }
+
   #count(): void {
     const bytes = this.#reader.heldBytes + this.#submittedBytes;
     const more = bytes - this.#heldBytes;
     this.#heldBytes = bytes;
-    this.#house.heldBytes += more;
-    if (more > 0) this.#house.onHeld();
+    this.#house.intake.count(more);
   }
-}
-
-/** One line: the word and what is said with it, cut where it is very long. */
-function answerLine(word: string, ...reasons: readonly string[]): Buffer {
-  const text = reasons.join('; ');
-  const cut = text.length > MAX_ANSWER_LENGTH ? `${text.slice(0, MAX_ANSWER_LENGTH)}...` : text;
-  return Buffer.from(`${cut === '' ? word : `${word} ${visibleText(cut)}`}\r\n`);
-}
-
-/** Infinity or so for a whole number that no job can have. @throws Error for what is no number of a job */
-function jobId(word: string, text: string): number {
-  const id = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-  if (id >= 1) return id;
-  throw new Error(
-    `${word}: found '${text.slice(0, 60)}', expected ${word === 'STATUS' ? 'nothing or ' : ''}the number of a job`,
-  );
 }

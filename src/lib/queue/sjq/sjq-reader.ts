@@ -197,7 +197,7 @@ class GrowingBytes {
   add(piece: Buffer, mostBytes: number): void {
     const needed = this.length + piece.length;
     if (needed > this.#held.length) {
-      const size = Math.min(Math.max(needed, this.#held.length * 2, 1024), mostBytes);
+      const size = Math.min(Math.max(needed, Math.ceil(this.#held.length * 1.25), 1024), mostBytes);
       const larger = Buffer.allocUnsafeSlow(size);
       this.#held.copy(larger, 0, 0, this.length);
       this.#held = larger;

@@ -5,6 +5,8 @@ import { UsageError } from '../../domain/errors.ts';
 import { closedTo, type DoorGroup, findGroup } from '../door-group.ts';
 import { SjqAnswerRoom } from './sjq-answer-room.ts';
 import { SjqConnection, type SjqHouse } from './sjq-connection.ts';
+import { clientsThatFit } from './sjq-descriptors.ts';
+import { SjqIntake } from './sjq-intake.ts';
 import type { SjqQueue } from './sjq-queue.ts';
 import type { SjqReaderLimits } from './sjq-reader.ts';
 import { listenAt, removeSocket, type SjqSocketFile } from './sjq-socket.ts';
@@ -17,12 +19,23 @@ export interface SjqServerOptions extends Partial<SjqReaderLimits> {
   readonly queue: SjqQueue;
   /** A group, by name or number, whose members may use the door, and so run anything as its owner. */
   readonly group?: string;
-  /** @default 2048; then the one that has been idle for longest is let go */
+  /**
+   * Then the one is let go that has been idle for longest; when none is, the one whose SUBMIT has stood still for longest.
+   * @default 2048, or as many as leave the process 256 file descriptors, at least 16
+   */
   readonly maxConnections?: number;
-  /** What SUBMITs and lines that are not complete hold together; above that those that have stood still for longest are let go. @default 64 MiB */
+  /** Above what SUBMITs and lines that are not complete hold together so, they are read one after the other. @default 64 MiB */
   readonly maxHeldBytes?: number;
   /** Answers to STATUS that clients have not taken hold so much together, and one answer more. @default 64 MiB */
   readonly maxAnswerBytes?: number;
+  /** While others wait for it, a SUBMIT is let go of which nothing came for so long. @default 5_000 */
+  readonly sendGraceMs?: number;
+  /** The same for a client that takes nothing of its answer. @default 2_000 */
+  readonly takeGraceMs?: number;
+  /** While others wait for it, whoever sends or takes less than this within `leastMs` is let go. @default 64 KiB */
+  readonly leastBytes?: number;
+  /** @default 10_000 */
+  readonly leastMs?: number;
   /** A SUBMIT that does not go on, and an answer that is not taken, are given up after so long. @default 60_000 */
   readonly stallMs?: number;
   /** How long a client that is let go may take to read why. @default 2_000 */
@@ -38,13 +51,20 @@ export const SJQ_SERVER_DEFAULTS = {
   maxOptions: 1000,
   maxScriptBytes: 4 * MIB,
   maxDroppedBytes: 64 * MIB,
-  maxConnections: 2048,
   maxHeldBytes: 64 * MIB,
   maxAnswerBytes: 64 * MIB,
+  sendGraceMs: 5_000,
+  takeGraceMs: 2_000,
+  leastBytes: 64 * 1024,
+  leastMs: 10_000,
   stallMs: 60_000,
   lastWordsMs: 2_000,
   onNote: () => undefined,
 } as const satisfies Partial<SjqServerOptions>;
+
+/** So many that were let go may still read why. */
+const MOST_LEAVING = 128;
+const MOMENT_MS = 1000;
 
 /** An sjq door, open until `close`. */
 export class SjqServer implements AsyncDisposable {
@@ -52,7 +72,10 @@ export class SjqServer implements AsyncDisposable {
   readonly #server: Server;
   readonly #house: SjqHouse;
   readonly #maxConnections: number;
+  readonly #takeGraceMs: number;
   readonly #connections = new Set<SjqConnection>();
+  /** Let go, and still to read why. */
+  readonly #leaving = new Set<SjqConnection>();
   #file: SjqSocketFile | undefined;
   #hasNoted = false;
 
@@ -60,15 +83,19 @@ export class SjqServer implements AsyncDisposable {
     const filled = { ...SJQ_SERVER_DEFAULTS, ...options };
     this.socketPath = resolve(options.socketPath);
     this.#server = server;
-    this.#maxConnections = filled.maxConnections;
+    this.#maxConnections = filled.maxConnections ?? clientsThatFit();
+    this.#takeGraceMs = filled.takeGraceMs;
+    const { sendGraceMs, takeGraceMs, leastBytes, leastMs } = filled;
+    const sendPace = { graceMs: sendGraceMs, leastBytes, leastMs };
+    const takePace = { graceMs: takeGraceMs, leastBytes, leastMs };
     this.#house = {
       queue: filled.queue,
       limits: filled,
-      room: new SjqAnswerRoom(filled.maxAnswerBytes),
+      room: new SjqAnswerRoom(() => filled.queue.status(), filled.maxAnswerBytes, takePace),
+      intake: new SjqIntake(filled.maxHeldBytes, sendPace),
+      sendPace,
       stallMs: filled.stallMs,
       lastWordsMs: filled.lastWordsMs,
-      heldBytes: 0,
-      onHeld: () => this.#limitHeld(filled.maxHeldBytes),
       onNote: filled.onNote,
     };
     server.on('connection', (socket) => this.#welcome(socket));
@@ -97,7 +124,7 @@ export class SjqServer implements AsyncDisposable {
 
   /** What SUBMITs and lines that are not complete hold now. */
   get heldBytes(): number {
-    return this.#house.heldBytes;
+    return this.#house.intake.heldBytes;
   }
 
   /** How many clients have begun a request that is not answered yet. */
@@ -122,27 +149,42 @@ export class SjqServer implements AsyncDisposable {
   #welcome(socket: Socket): void {
     const connection = new SjqConnection(socket, this.#house);
     if (this.#connections.size >= this.#maxConnections && !this.#makeRoom()) {
-      connection.letGo(`${this.#maxConnections} others are connected: try again later`);
+      this.#dismiss(connection, `${this.#maxConnections} others are connected: try again later`);
       return;
     }
     this.#connections.add(connection);
     void connection.closed.then(() => this.#connections.delete(connection));
   }
 
+  /** One that did something a moment ago goes last. */
   #makeRoom(): boolean {
-    const oldest = this.#longestUnused(({ isIdle }) => isIdle);
-    if (oldest === undefined) return false;
-    this.#connections.delete(oldest);
-    oldest.letGo('too many are connected, and this one asked for nothing');
+    const now = performance.now();
+    const idle = this.#longestUnused(({ isIdle, isSending }) => isIdle && !isSending);
+    const sending = this.#longestUnused(({ isSending }) => isSending);
+    const reading = this.#longestUnused(({ isReading }) => isReading);
+    const isStill = (one: SjqConnection | undefined, ms: number) =>
+      one !== undefined && one.usedAt + ms <= now;
+    const found = [idle, sending].find((one) => isStill(one, MOMENT_MS));
+    if (found === undefined && isStill(reading, this.#takeGraceMs)) {
+      if (reading !== undefined) this.#connections.delete(reading);
+      reading?.destroy();
+      return true;
+    }
+    const chosen = found ?? idle ?? sending;
+    if (chosen === undefined) return false;
+    const why = chosen === idle ? 'asked for nothing' : 'did not go on';
+    this.#dismiss(chosen, `too many are connected, and this one ${why}`);
     return true;
   }
 
-  #limitHeld(maxHeldBytes: number): void {
-    while (this.#house.heldBytes > maxHeldBytes) {
-      const oldest = this.#longestUnused(({ isHolding }) => isHolding);
-      if (oldest === undefined) return;
-      oldest.letGo('too much is being sent to the server at once, and this came to a stand: try again');
-    }
+  #dismiss(connection: SjqConnection, reason: string): void {
+    this.#connections.delete(connection);
+    this.#leaving.add(connection);
+    void connection.closed.then(() => this.#leaving.delete(connection));
+    connection.letGo(reason);
+    // Those take file descriptors, too.
+    const [first] = this.#leaving;
+    if (this.#leaving.size > Math.min(MOST_LEAVING, this.#maxConnections)) first?.destroy();
   }
 
   #longestUnused(isMeant: (connection: SjqConnection) => boolean): SjqConnection | undefined {

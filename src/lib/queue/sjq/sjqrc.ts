@@ -55,8 +55,8 @@ const KEYS: { readonly [key: string]: (value: string, place: SjqrcPlace) => Sett
   'sjq.daemon': (value) => ({ isDaemon: readBoolean(value) }),
   'sjq.pidfile': (value, { home }) => ({ pidFile: readPath(value, home) }),
   'sjq.autoshutdown': (value) => ({ autoshutdown: readBoolean(value) }),
-  'sjq.schedtime': (value) => ({ schedTimeMs: readSeconds(value, 1) }),
-  'sjq.waittime': (value) => ({ waitTimeMs: readSeconds(value, 0) }),
+  'sjq.schedtime': (value) => ({ schedTimeMs: readSeconds(value) }),
+  'sjq.waittime': (value) => ({ waitTimeMs: readSeconds(value) }),
   'sjq.maxprocs': (value) => ({ maxProcs: readProcs(value) }),
   'sjq.maxmem': (value) => ({ maxMemMiB: isNone(value) ? undefined : readMem(value, 1) }),
   'sjq.defaults.procs': (value) => ({ defaultProcs: readProcs(value) }),
@@ -175,12 +175,10 @@ function readBoolean(value: string): boolean {
 /** Timers count to 24 days. */
 const MOST_SECONDS = 2_000_000;
 
-function readSeconds(value: string, leastMs: number): number {
+function readSeconds(value: string): number {
   const ms = /^(?:\d+(?:\.\d*)?|\.\d+)$/.test(value) ? Math.round(Number(value) * 1000) : Number.NaN;
-  if (ms >= leastMs && ms <= MOST_SECONDS * 1000) return ms;
-  throw new RangeError(
-    `seconds such as 60 or 0.5, ${leastMs > 0 ? 'more than 0 and ' : ''}at most ${MOST_SECONDS}`,
-  );
+  if (ms > 0 && ms <= MOST_SECONDS * 1000) return ms;
+  throw new RangeError(`seconds such as 60 or 0.5, more than 0 and at most ${MOST_SECONDS}`);
 }
 
 const MOST_PROCS = 1_000_000;

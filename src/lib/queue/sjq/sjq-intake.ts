@@ -1,0 +1,80 @@
+/** Keeps bounded what requests that are not complete hold together: above the limit all wait but the oldest. */
+import { type SjqMover, type SjqPaceLimits, SjqSlowWatch } from './sjq-pace.ts';
+
+/** Who sends a request. */
+export interface SjqSender extends SjqMover {
+  /** It may be read again. */
+  resume(): void;
+}
+
+/**
+ * Above the limit, whoever has sent another `leastBytes` is not read again before it is the oldest, or there is room. The oldest
+ * goes on, and frees what it holds when it is complete. Whoever is read and does not go on is let go. So all together hold
+ * `maxBytes`, twice `leastBytes` or so of each that is connected, and one request.
+ */
+export class SjqIntake {
+  readonly #maxBytes: number;
+  readonly #leastBytes: number;
+  /** The oldest request first. */
+  readonly #senders = new Set<SjqSender>();
+  readonly #waiting = new Set<SjqSender>();
+  readonly #watch = new SjqSlowWatch(() =>
+    this.#waiting.size === 0 ? [] : [...this.#senders].filter((one) => !this.#waiting.has(one)),
+  );
+  #heldBytes = 0;
+
+  constructor(maxBytes: number, { leastBytes }: SjqPaceLimits) {
+    this.#maxBytes = maxBytes;
+    this.#leastBytes = leastBytes;
+  }
+
+  /** What lines and SUBMITs that are not complete hold, and those that the queue has. */
+  get heldBytes(): number {
+    return this.#heldBytes;
+  }
+
+  /** Whether it waits to be read again. */
+  isWaiting(sender: SjqSender): boolean {
+    return this.#waiting.has(sender);
+  }
+
+  /** More is held than before, or less. */
+  count(bytes: number): void {
+    this.#heldBytes += bytes;
+    if (bytes < 0) this.#goOn();
+  }
+
+  /** Whether more of a request that is not complete may be read; if not, `resume` is called when it may. */
+  mayRead(sender: SjqSender): boolean {
+    this.#senders.add(sender);
+    if (this.#heldBytes <= this.#maxBytes || !sender.pace.hasPaid || sender === this.#oldest) return true;
+    this.#waiting.add(sender);
+    this.#watch.start();
+    return false;
+  }
+
+  /** Its request is complete, or it has gone. */
+  leave(sender: SjqSender): void {
+    if (!this.#senders.delete(sender)) return;
+    this.#waiting.delete(sender);
+    this.#goOn();
+  }
+
+  get #oldest(): SjqSender | undefined {
+    const [oldest] = this.#senders;
+    return oldest;
+  }
+
+  #goOn(): void {
+    if (this.#waiting.size === 0) return;
+    let room = this.#maxBytes - this.#heldBytes;
+    const oldest = this.#oldest;
+    for (const sender of this.#senders) {
+      if (sender !== oldest && room <= 0) return;
+      if (!this.#waiting.delete(sender)) continue;
+      room -= this.#leastBytes;
+      sender.pace.restart();
+      sender.resume();
+    }
+  }
+}
