@@ -57,7 +57,6 @@ test('kill -9 at any moment leaves no half file, and the same command completes 
     (out) => isThere(out),
     (out) => isThere(join(out, '.combine-folders.json')),
     (out) => isThere(join(out, 'd9')),
-    (out) => isThere(join(out, 'd1', 'f0')),
     (out) => isThere(join(out, 'd19', 'f40')),
     (out) => isThere(join(out, 'd30', 'b3')),
     (out) => isThere(join(out, 'd39', 'large-b')),
@@ -82,7 +81,7 @@ test('kill -9 at any moment leaves no half file, and the same command completes 
     const from = isNoted ? 0 : 1;
     expect(snapshotOf(out, { inodes: false }).slice(from)).toEqual(exact.slice(from));
   }
-  expect(killed).toBeGreaterThan(4);
+  expect(killed).toBeGreaterThan(3);
   expect(incomplete).toBeGreaterThan(3);
 });
 
