@@ -58,7 +58,7 @@ async function run(args: BatchArguments, report: Report): Promise<number> {
   const watched = new WatchedRun(args, report);
   await using batch = await BatchRun.open(await runOptions(args, watched.report));
   batch.events.subscribe(report.report);
-  const signals = onStopSignals(batch, watched.report.warn, comeBack());
+  const signals = onStopSignals(batch, (...words) => watched.say(...words), comeBack());
   const isLeft = args.mode.type === 'leave';
   const canBeWatched = !args.dryRun && !isLeft && batch.needsMachines;
   await using _door = canBeWatched ? watched.open(batch) : undefined;

@@ -17,10 +17,13 @@ export interface StopSignals {
 
 const CODE_AFTER_SIGNAL = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
-/** Listens from now on until the process ends. `comeBack` is the command that goes on with the batch. */
+/**
+ * Listens from now on until the process ends. `comeBack` is the command that goes on with the batch. What has to be seen at
+ * once is said with the same in a few words, for where there is little room.
+ */
 export function onStopSignals(
   batch: BatchRun,
-  say: (message: string) => void,
+  say: (message: string, short?: string) => void,
   comeBack: string,
 ): StopSignals {
   const sayComeBack = () => say(`to go on with the batch, run in this folder: ${comeBack}`);
@@ -46,11 +49,13 @@ export function onStopSignals(
       say(
         `Ctrl-C: starting nothing more and waiting for ${jobsText(batch)}. ` +
           `Ctrl-C again ends them; kill -TERM ${process.pid} leaves them running`,
+        `Ctrl-C: nothing more starts, ${onText(batch)}`,
       );
       sayComeBack();
     } else if (count === 2) {
       signals.exitCode = CODE_AFTER_SIGNAL.SIGINT;
-      say(`Ctrl-C twice: ending ${jobsText(batch)}`);
+      const ending = `Ctrl-C twice: ending ${jobsText(batch)}`;
+      say(ending, ending);
       void batch.cancelAll('ended by Ctrl-C').then(
         (stranded) => {
           for (const one of stranded) say(strandedText(one));
@@ -70,6 +75,11 @@ export function onStopSignals(
 function jobsText(batch: BatchRun): string {
   const count = batch.runningCount;
   return count === 1 ? 'the 1 running job' : `the ${count} running jobs`;
+}
+
+function onText(batch: BatchRun): string {
+  const count = batch.runningCount;
+  return count === 1 ? '1 job runs on; Ctrl-C again ends it' : `${count} jobs run on; Ctrl-C again ends them`;
 }
 
 function runningText(batch: BatchRun): string {

@@ -1,9 +1,12 @@
 /** What somebody who watches sees of a batch on real machines: as it waits, runs, is killed, tries again and ends. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { closeSync, constants, openSync } from 'node:fs';
+import { mkdtemp, open as openFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { jobNameStem } from '../../src/lib/batch/batch-file.ts';
+import { batchOutput } from '../../src/lib/batch/batch-output.ts';
 import { type BatchOptions, BatchRun } from '../../src/lib/batch/batch-run.ts';
 import type { OutputItem, Overview } from '../../src/lib/domain/overview.ts';
 import { DEFAULT_REQUEST } from '../../src/lib/domain/request-defaults.ts';
@@ -114,21 +117,37 @@ test('jobs by state, with machine, start, last line and reasons; kill ends one o
   ]);
   const [machine] = seen.machines;
   expect(machine).toMatchObject({ name: 'seen.yaml', state: 'ready', jobs: 2 });
-  expect(machine?.memoryMiB?.claimed).toBe(2);
-  expect(machine?.cpuCores?.claimed).toBeCloseTo(0.02);
+  const taken = (overview: Overview) => {
+    const { memoryMiB, cpuCores } = overview.machines[0] ?? {};
+    return [memoryMiB?.taken ?? 0, cpuCores?.taken ?? 0] as const;
+  };
+  const [others, now] = [taken(before), taken(seen)];
+  expect(others[0]).toBeGreaterThan(0); // some memory is always in use
+  expect(now[0]).toBe(others[0] + 2);
+  expect(now[1]).toBeCloseTo(others[1] + 0.02);
   expect(machine?.gpus).toMatchObject([
     {
       index: 0,
-      memoryMiB: { total: 8000, used: 500, claimed: 1000 },
-      utilization: { total: 1, claimed: 0.5 },
+      memoryMiB: { total: 8000, used: 500, taken: 1500 },
+      utilization: { total: 1, taken: 0.5 },
     },
-    { index: 1, memoryMiB: { total: 8000, claimed: 1000 } },
+    { index: 1, memoryMiB: { total: 8000, taken: 1000 } },
   ]);
 
   const filtered = await batch.watch.overview({ limit: 1, filter: 'NEVER' });
   expect(filtered.waiting).toMatchObject({ count: 2, isCut: false, jobs: [{ id: job(4) }] });
   expect(filtered.running).toEqual({ jobs: [], count: 0 });
   expect(filtered.counts).toEqual(seen.counts);
+
+  // By state, as people call it: in the midst of such a word it does not count.
+  const found = async (filter: string) => {
+    const { running, waiting, ended } = await batch.watch.overview({ limit: 9, filter });
+    return [running.count, waiting.count, ended.count];
+  };
+  for (const word of ['fail', 'Failed']) expect(await found(word)).toEqual([0, 0, 1]);
+  expect(await found('RUNNING')).toEqual([2, 0, 0]);
+  for (const word of ['queued', 'waiting']) expect(await found(word)).toEqual([0, 2, 0]);
+  expect(await found('nning')).toEqual([0, 0, 0]);
 
   batch.stop();
   expect((await all(batch)).waiting.jobs[0]?.reason).toBe('nothing more is started');
@@ -145,8 +164,15 @@ test('jobs by state, with machine, start, last line and reasons; kill ends one o
   await batch.close();
 
   // The failure stands, what was killed waits again.
-  const next = await open(['exit 3', 'echo 2', 'echo 3', 'echo 4', 'echo 5'].slice(0, 1));
-  expect((await all(next)).counts).toMatchObject({ queued: 0, fail: 1, killed: 0 });
+  const next = await open(['exit 3']);
+  const later = await all(next);
+  expect(later.counts).toMatchObject({ queued: 0, fail: 1, killed: 0 });
+  const earlier = { id: job(1), name: job(1), command: 'exit 3', state: 'fail', reason: 'in an earlier run' };
+  expect(later.ended).toEqual({ jobs: [earlier], count: 1 });
+  for (const filter of ['fail', job(1)])
+    expect((await next.watch.overview({ limit: 1, filter })).ended).toEqual({
+      ...{ jobs: [earlier], count: 1, isCut: false },
+    });
 });
 
 test('a job that is tried again says why it waits, and its output begins anew', async () => {
@@ -187,6 +213,19 @@ test('output of a job of an earlier run ends at once, that of one that waits com
   expect((await late).map(({ type }) => type)).toEqual(['chunk', 'end']);
 });
 
+test('of much that was printed before, only the end is told, in whole lines', async () => {
+  const out = join(folder, 'much.out');
+  const lines = Array.from({ length: 200_000 }, (_, i) => `line ${i}\n`).join('');
+  await writeFile(out, lines);
+  const standing = () => ({ type: 'ended', state: 'success', attempt: 1 }) as const;
+  let text = '';
+  for await (const item of batchOutput({ paths: { out }, standing }))
+    if (item.type === 'chunk') text += atob(item.base64);
+  expect(text.length).toBeGreaterThan(1_000_000);
+  expect(text.length).toBeLessThanOrEqual(1024 * 1024);
+  expect(lines.endsWith(`\n${text}`)).toBe(true);
+});
+
 test('a machine that is away is told as such, with its reason, and what runs there is still running', async () => {
   const host = hosts.get('seen');
   const batch = await open([held('back')]);
@@ -211,15 +250,38 @@ test('a machine is measured again for whoever watches, and what is placed by sta
   const done = batch.run();
   const first = await sees(batch, ({ running }) => running.jobs[0]?.startedAt !== undefined);
   const gpu = (seen: Overview) => seen.machines[0]?.gpus?.[1]?.memoryMiB;
-  expect(gpu(first)).toEqual({ total: 8000, used: 0, claimed: 0 });
+  expect(gpu(first)).toEqual({ total: 8000, used: 0, taken: 0 });
   await host.setGpus([
     { memoryTotalMiB: 8000, usedMiB: 500 },
     { memoryTotalMiB: 8000, usedMiB: 3000 },
   ]);
   const later = await sees(batch, (seen) => gpu(seen)?.used === 3000);
   expect(later.machines[0]?.measuredAt).toBeGreaterThan(first.machines[0]?.measuredAt ?? 0);
-  expect(gpu(later)).toEqual({ total: 8000, used: 3000, claimed: 0 });
+  expect(gpu(later)).toEqual({ total: 8000, used: 3000, taken: 0 });
   await touch('measured');
+  await done;
+});
+
+test('a results disk that hangs keeps last lines, and nothing else', async () => {
+  const batch = await open([`echo here; ${held('hung')}`]);
+  const done = batch.run();
+  await sees(batch, ({ running }) => running.jobs[0]?.lastLine === 'here');
+  // To open a pipe that nobody writes to hangs, as all does then that reads files behind it.
+  const pipe = join(folder, 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  const threads = Number(process.env.UV_THREADPOOL_SIZE ?? 4);
+  const hung = Array.from({ length: threads }, () => openFile(pipe, 'r'));
+  try {
+    const seen = await all(batch);
+    expect(seen.running.jobs).toMatchObject([{ id: job(1) }]);
+    expect(seen.running.jobs[0]).not.toHaveProperty('lastLine');
+  } finally {
+    const writer = openSync(pipe, constants.O_RDWR | constants.O_NONBLOCK);
+    for (const file of await Promise.all(hung)) await file.close();
+    closeSync(writer);
+  }
+  await sees(batch, ({ running }) => running.jobs[0]?.lastLine === 'here');
+  await touch('hung');
   await done;
 });
 
@@ -231,4 +293,6 @@ test('what it costs does not grow with the batch', async () => {
   const filtered = await batch.watch.overview({ limit: 50, filter: 'b.sh.99' });
   expect(filtered.waiting).toMatchObject({ isCut: true });
   expect(filtered.waiting.count).toBe(11); // 99, and 990 to 999: those from 9,900 on were not looked at
+  const named = await batch.watch.overview({ limit: 1, filter: job(99_999) });
+  expect(named.waiting).toMatchObject({ count: 1, isCut: true, jobs: [{ id: job(99_999) }] });
 }, 60_000);

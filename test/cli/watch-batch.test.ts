@@ -59,9 +59,14 @@ function tmux(...args: readonly string[]): string {
 
 /** A terminal of 100 columns and 30 rows in which execute_batch runs. */
 function terminal(...args: readonly string[]) {
+  return terminalOf(`${commandOf(args)}; echo "exit: $?"`);
+}
+
+const commandOf = (args: readonly string[]) => [...program, ...args].map(shellQuote).join(' ');
+
+function terminalOf(commands: string) {
   const pane = String(panes++);
-  const command = [...program, ...args].map(shellQuote).join(' ');
-  const line = `cd ${folder}; export HOME=${folder}/home; ${command}; echo "exit: $?"; sleep 1000`;
+  const line = `cd ${folder}; export HOME=${folder}/home; ${commands}; sleep 1000`;
   if (pane === '0') tmux('new-session', '-d', '-x', '100', '-y', '30', line);
   else tmux('new-window', '-t', `:${pane}`, line);
   const text = () => tmux('capture-pane', '-p', '-J', '-t', `:${pane}`);
@@ -109,6 +114,8 @@ test('the view of a run: q leaves it and the run goes on; the summary comes as e
   await own.shows(/working/);
   expect(own.isView()).toBe(true);
   expect(own.text()).toMatch(/^batch b\.sh, results in job_results/);
+  own.press('C-z');
+  await own.shows(/Ctrl-Z would stop the batch/);
   own.press('q');
   await own.shows(/^execute_batch: the view is closed, and the batch runs on$/m);
   expect(own.isView()).toBe(false);
@@ -122,13 +129,26 @@ test('the view of a run: q leaves it and the run goes on; the summary comes as e
 
 test('the view closes with the batch, and what a person needs is printed below', async () => {
   write(held('on it'), 'exit 4');
-  const own = terminal(...RUN, '--watch');
+  // What goes into a file is there at once: a view is on the terminal alone.
+  const own = terminalOf(`${commandOf([...RUN, '--watch', '--verbose'])} 2>log; echo "exit: $?"`);
   await own.shows(/on it/);
+  await until(() => /^execute_batch: .*b\.sh\.1/m.test(readFileSync(join(folder, 'log'), 'utf8')));
+  expect(own.isView()).toBe(true);
   go();
   await own.shows(/exit: 1/);
   expect(own.isView()).toBe(false);
-  expect(own.text()).toMatch(/^execute_batch: 1 job: exited 4$/m);
-  expect(own.text()).toMatch(/^execute_batch: 1 done, 1 failed/m);
+  const log = readFileSync(join(folder, 'log'), 'utf8');
+  expect(log).toMatch(/^execute_batch: 1 job: exited 4$/m);
+  expect(log).toMatch(/^execute_batch: 1 done, 1 failed/m);
+});
+
+test('in the background there is no view: the batch is not stopped for it, and goes on with lines', async () => {
+  write('echo done');
+  const script = `set -m; ${commandOf([...RUN, '--watch'])} & wait $!; echo "exit: $?"`;
+  const own = terminalOf(`bash -c ${shellQuote(script)}`);
+  await own.shows(/exit: 0/);
+  expect(own.text()).toMatch(/^execute_batch: there is no view in the background: the batch goes on/m);
+  expect(own.text()).toMatch(/^finished: b\.sh\.1/m);
 });
 
 test('Ctrl-C in the view: nothing more starts, and the view says so; twice ends what runs', async () => {
@@ -136,7 +156,7 @@ test('Ctrl-C in the view: nothing more starts, and the view says so; twice ends 
   const own = terminal(...RUN, '--reserve', '--watch');
   await own.shows(/1 running +1 queued/);
   own.press('C-c');
-  await own.shows(/Ctrl-C: starting nothing more/);
+  await own.shows(/Ctrl-C: nothing more starts, 1 job runs on; Ctrl-C again ends it/);
   expect(own.isView()).toBe(true);
   await sleep(2 * SAME_PRESS_MS);
   own.press('C-c');
@@ -154,23 +174,36 @@ test('another terminal: its keys act on the run, q leaves it alone, and its end 
   const leaver = terminal('b.sh', '--watch');
   const stayer = terminal('b.sh', '--watch', '--machines', 'local');
   await leaver.shows(/staying/);
+  const quitter = terminal(...RUN, '--watch', '--joblog', 'log', '--failed-lines', 'failed');
   leaver.press('q');
   await leaver.shows(/exit: 0/);
+  await quitter.shows(/staying/);
+  quitter.press('q');
+  // It was to run the batch, and knows nothing of its end.
+  await quitter.shows(/exit: 1/);
+  expect(quitter.text()).toMatch(/its own command line counts: --failed-lines and --joblog of this one/);
+  expect(quitter.text()).toMatch(/^execute_batch: the batch goes on in process \d+/m);
   await stayer.shows(/leaving/);
   stayer.press('/', ...'LEAVING', 'Enter');
   await stayer.shows(/RUNNING 1\b/);
   stayer.press('K');
-  await stayer.shows(/kill job b\.sh\.2\? y\/n/);
+  await stayer.shows(/kill job b\.sh\.2\?/);
   stayer.press('y');
   await stayer.shows(/1 killed/);
   expect(run.child.exitCode).toBe(null);
 
-  const table = await batch('b.sh', '--watch');
-  expect(table).toMatchObject({ code: 0, stderr: '' });
+  run.child.kill('SIGSTOP');
+  const waiting = start('b.sh', '--watch');
+  await until(() => /which does not answer \(it may be stopped\); trying on/.test(waiting.said.stderr), {
+    deadlineMs: 30_000,
+  });
+  run.child.kill('SIGCONT');
+  const table = await waiting.ended;
+  expect(table.code).toBe(0);
   expect(table.stdout).toMatch(/b\.sh\.1 .*staying/);
   expect(table.stdout).not.toContain('\x1b');
   go();
-  await stayer.shows(/exit: 0/);
+  await stayer.shows(/exit: 1/);
   expect(stayer.text()).toMatch(
     /^execute_batch: the batch has ended: 1 done, 1 failed, 0 skipped, 0 not run$/m,
   );
@@ -232,6 +265,7 @@ test('what cannot be watched is said in one line', async () => {
   expect(none.stderr).toBe(
     'execute_batch: nobody runs b.sh with its results in job_results: --watch alone shows a batch that is being run; to run it, add --machines\n',
   );
+  expect((await batch('nofile.sh', '--watch')).stderr).toMatch(/nofile\.sh.*there is no such file/);
   mkdirSync(join(folder, 'job_results/.batches'), { recursive: true });
   const lock = { host: 'elsewhere', pid: 7, processStart: '1' };
   writeFileSync(join(folder, 'job_results/.batches/b.sh.lock'), JSON.stringify(lock));

@@ -53,13 +53,16 @@ async function job(more: Parameters<typeof smallSpec>[1] = {}) {
 }
 
 /** Reads in the background: what has come, as text, and the rest of it. */
-function read(id: number, { follow = false, signal }: { follow?: boolean; signal?: AbortSignal } = {}) {
+function read(
+  id: number,
+  { signal, ...how }: { follow?: boolean; signal?: AbortSignal; tailBytes?: number } = {},
+) {
   const items: string[] = [];
   const sizes: number[] = [];
   const stream = streamOutput({
     store,
     id,
-    follow,
+    ...how,
     outputsOf: filesOf,
     pollMs: 5,
     ...(signal ? { signal } : {}),
@@ -169,4 +172,54 @@ test('nobody who left is waited for', async () => {
   abort.abort();
   await done;
   expect(items).toEqual([]);
+});
+
+test('of what is there already only the end is read, from a whole line on; what comes is read whole', async () => {
+  const one = await job();
+  const lines = Array.from({ length: 300_000 }, (_, n) => `line ${n}\n`);
+  await one.begin(lines.join(''));
+  await writeFile(one.err, 'short\n');
+  const { items, sizes, done } = read(one.id, { follow: true, tailBytes: 1000 });
+  await until(() => items.length === 2);
+  expect(sizes[0]).toBeGreaterThan(900);
+  expect(sizes[0]).toBeLessThanOrEqual(1000);
+  expect(items[0]).toMatch(/^out line \d+\n/);
+  expect(items[0]).toMatch(/\nline 299999\n$/);
+  expect(items[1]).toBe('err short\n');
+  const more = lines.slice(0, 1000).join('');
+  await appendFile(one.out, more);
+  const since = () => items.slice(2).join('').replaceAll('out ', '');
+  await until(() => since().length >= more.length);
+  expect(since()).toBe(more);
+  const before = items.length;
+  // Another attempt is told whole.
+  await rename(one.out, join(results, 'job_1.attempt-1.out'));
+  await one.end({ type: 'exited', exitCode: 3 });
+  await store.claim(jobId('1'), m1);
+  await writeFile(one.out, more);
+  await writeFile(one.err, '');
+  await store.noteStarted({ job: jobId('1'), number: 2 }, m1, 'key', Date.now());
+  await until(() => items.length === before + 2);
+  expect(items.slice(before)).toEqual(['restarted 2', `out ${more}`]);
+  await store.finish({ job: jobId('1'), number: 2 }, GOOD, m1);
+  await done;
+});
+
+test('the end of an output begins where a line does, or where a character does', async () => {
+  const end = async (text: string, tailBytes: number) => {
+    const one = await job();
+    await one.begin(text);
+    const { items, done } = read(one.id, { tailBytes });
+    await done;
+    return items.slice(0, -1).join('').replace(/^out /, '');
+  };
+  expect(await end('abc\ndef\nghi\n', 8)).toBe('def\nghi\n'); // just where one begins
+  expect(await end('abc\ndef\nghi\n', 7)).toBe('ghi\n');
+  expect(await end('abc\ndef\nghi\n', 12)).toBe('abc\ndef\nghi\n');
+  expect(await end('abc\ndef\nghi\n', 0)).toBe('');
+  expect(await end('a bar without an end', 6)).toBe('an end');
+  expect(await end('größe', 4)).toBe('ße'); // the first byte of four is the second one of ö
+  // What has no end of a line for long is shown as it is.
+  const bar = '#'.repeat(200_000);
+  expect(await end(`${bar}\nlast\n`, 100_000)).toBe(`${'#'.repeat(99_994)}\nlast\n`);
 });

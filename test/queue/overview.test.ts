@@ -14,6 +14,7 @@ import { until } from '../rig/until.ts';
 import { smallSpec, temporaryFolder } from '../stores/queue-jobs.ts';
 import { MachinesRig } from './machines-rig.ts';
 import { RunningService, ServiceFolders, TINY_REQUEST } from './running-service.ts';
+import { SjqClient } from './sjq-client.ts';
 
 const LONG = 120_000;
 const WITHIN = { deadlineMs: 30_000 };
@@ -69,7 +70,9 @@ test(
     expect(overview.running.jobs[0]).toMatchObject({ id: '3', state: 'running', machine: 'local' });
     expect(overview.running.count).toBe(2);
     expect(reasonsOf(overview.waiting)).toEqual([
-      expect.stringMatching(/^urgent_9: no machine can ever hold it: local: \d+ MiB of memory is free/),
+      expect.stringMatching(
+        /^urgent_9: no machine can ever hold it: local: it has \d+ MiB of memory, 1000000000 MiB requested$/,
+      ),
       expect.stringMatching(/^huge_8: no machine can ever hold it/),
       expect.stringMatching(/^later_7: begins in (1h00m|59m\d\ds|60m00s)$/),
       'child_6: waits for job 3',
@@ -84,9 +87,12 @@ test(
 
     const [local] = overview.machines;
     expect(local).toMatchObject({ name: 'local', state: 'ready', jobs: 2 });
-    expect(local?.memoryMiB?.claimed).toBe(2 * TINY_REQUEST.memoryMiB);
-    expect(local?.cpuCores?.claimed).toBe(2 * TINY_REQUEST.cpuCores);
-    expect(local?.memoryMiB?.used).toBeGreaterThan(0);
+    const row = before.service.machines.rows()[0];
+    const { memoryMiB, cpuCores } = local ?? {};
+    expect(memoryMiB?.taken).toBe((memoryMiB?.total ?? 0) - (row?.free?.memoryFreeMiB ?? 0));
+    expect(cpuCores?.taken).toBeCloseTo(row?.free?.cpuCoresInUse ?? 0, 2);
+    expect(cpuCores?.taken).toBeGreaterThanOrEqual(2 * TINY_REQUEST.cpuCores);
+    expect(memoryMiB?.used).toBeGreaterThan(0);
 
     const few = await seen(before, () => true, { limit: 1 });
     expect(namesOf(few.running)).toEqual(['first_3']);
@@ -111,7 +117,7 @@ test(
 );
 
 test(
-  'a filter goes by id, name, command and machine, in any case of letters; wrong requests are refused',
+  'a filter goes by id, name, command, machine and state, in any case of letters; wrong requests are refused',
   async () => {
     using folders = new ServiceFolders();
     await using service = await RunningService.open(folders);
@@ -130,6 +136,14 @@ test(
     expect(namesOf((await found('LOCAL')).waiting)).toEqual(['three_3']);
     expect(namesOf((await found('3')).waiting)).toEqual(['three_3']);
     expect((await found('nowhere')).waiting).toEqual({ jobs: [], count: 0 });
+    expect((await found('Held')).waiting.count).toBe(3);
+    expect(namesOf((await found('done')).ended)).toEqual(['four_4']);
+    // In the midst of a word for a state it is about something else.
+    expect(namesOf((await found('one')).ended)).toEqual([]);
+    const bad = await service.submit('false', { name: 'five' });
+    await service.reaches(bad, 'fail');
+    for (const word of ['fail', 'FAILED', 'five_5'])
+      expect(namesOf((await found(word)).ended)).toEqual(['five_5']);
     const cut = await seen(service, () => true, { filter: 'alpha', limit: 1 });
     expect([namesOf(cut.waiting), cut.waiting.count]).toEqual([['one_1'], 2]);
 
@@ -175,6 +189,7 @@ async function overviewsOf(store: QueueStore, rig: MachinesRig, options: Overvie
   const overviews = new Overviews(
     {
       ...{ store: watched, machines: rig.machines, pool: rig.pool, order: 'skip', keptFree: undefined },
+      barOf: () => undefined,
       troubleIn: () => undefined,
       outputsOf: (spec, id) => outputsOf(spec, id, '/nowhere'),
     },
@@ -192,8 +207,10 @@ test(
     await rig.state('local', 'ready');
     const store = await QueueStore.open(folder.path);
     const request = { ...smallSpec('x').request, memoryMiB: 1e9 };
-    const add = async (count: number, more = {}) =>
-      await store.add(Array.from({ length: count }, (_, n) => smallSpec(`job_${n}`, { request, ...more })));
+    const add = async (count: number, more = {}) => {
+      const names = Array.from({ length: count }, (_, n) => `job_${store.nextId + n}`);
+      return await store.add(names.map((name) => smallSpec(name, { request, ...more })));
+    };
     const ask = async (request: OverviewRequest) => {
       const { overviews, counts } = await overviewsOf(store, rig);
       const before = performance.now();
@@ -215,12 +232,34 @@ test(
     expect(found.looked).toBeLessThanOrEqual(5001);
     expect(found.overview.waiting.isCut).toBe(true);
     expect(found.overview.waiting.jobs).toHaveLength(50);
+    // One that is named by its id is found far beyond that, and stands before those that have it in their names.
+    const named = async (filter: string, limit = 3) => {
+      const { overview, looked } = await ask({ limit, filter });
+      expect(looked).toBeLessThanOrEqual(5001);
+      expect(overview.waiting.isCut).toBe(true);
+      return overview.waiting;
+    };
+    const never = expect.stringMatching(/^no machine can ever hold it/);
+    expect(await named('19899')).toMatchObject({ count: 1, jobs: [{ id: '19899', reason: never }] });
+    expect(await named('job_19798')).toMatchObject({ count: 1, jobs: [{ id: '19798' }] });
+    expect(await named('other_19798')).toMatchObject({ count: 0, jobs: [] });
+    expect(await named(String(held + 7))).toMatchObject({
+      jobs: [{ name: `job_${held + 7}`, reason: 'held' }],
+    });
+    const tens = await named('300', 1);
+    expect(tens.jobs).toMatchObject([{ id: '300' }]);
+    expect(tens.count).toBeGreaterThan(1);
+    expect((await ask({ limit: 1, filter: '44' })).overview.waiting.jobs).toMatchObject([{ id: '44' }]);
     // Held ones are found without a look at all that stand before them.
     await store.hold([1]);
     await store.kill(store.ids(['queued']), 'x');
     const after = await ask({ limit: 3 });
     expect(after.overview.waiting.jobs.map(({ id }) => Number(id))).toEqual([1, held, held + 1]);
     expect(after.overview.ended.count).toBe(19_899);
+    const killed = await ask({ limit: 2, filter: '77' });
+    expect(killed.overview.ended).toMatchObject({ isCut: true, jobs: [{ id: '77' }, {}] });
+    const beyond = await ask({ limit: 2, filter: 'job_77' });
+    expect(beyond.overview.ended.jobs.map(({ id }) => id)).toContain('77');
     const one = (ms: number) => ms.toFixed(1);
     process.stdout.write(
       `overview of 50: ${one(few.ms)} ms with 100 jobs, ${one(many.ms)} ms with 20,000; ` +
@@ -359,7 +398,9 @@ test(
     const told = one && overviewMachine(one, 1);
     expect(told?.cpuCores?.used).toBeCloseTo(look()?.whole?.cpuCoresInUse ?? -1, 3);
     expect(told?.cpuCores?.used).toBeGreaterThan(look()?.snapshot?.cpuCoresInUse ?? Infinity);
-    expect(told).toMatchObject({ jobs: 1, memoryMiB: { claimed: 1 } });
+    const free = one?.facts.machine?.resources.available.memoryFreeMiB ?? 0;
+    const total = look()?.whole?.memoryTotalMiB ?? 0;
+    expect(told).toMatchObject({ jobs: 1, memoryMiB: { total, taken: total - free } });
     busy?.cancel('over');
     await busy?.ended;
 
@@ -370,6 +411,44 @@ test(
     now += 3_600_000;
     await sleep(200);
     expect(takenAt()).toBe(last);
+  },
+  LONG,
+);
+
+test(
+  'of a managed machine there is what is managed, and in use is what its jobs have asked for',
+  async () => {
+    using folders = new ServiceFolders();
+    const socketPath = join(folders.root, 'sjq.sock');
+    const given = { maxProcs: 4, maxMemMiB: 4096, defaultProcs: 1, defaultMemMiB: 2048 };
+    const sjq = { socketPath, ...given, autoshutdown: false, waitTimeMs: 60_000 };
+    await using service = await RunningService.open(folders, { sjq });
+    using client = await SjqClient.connect(socketPath);
+    const script = '#!/bin/sh\nwhile :; do sleep 0.1; done';
+    const id = await client.job(script, [`CWD ${folders.project}`, 'NAME align reads', 'PROCS 3', 'MEM 1G']);
+    await client.reaches(id, 'R');
+    const amounts = {
+      cpuCores: { total: 4, used: 3, taken: 3 },
+      memoryMiB: { total: 4096, used: 1024, taken: 1024 },
+    };
+    expect((await seen(service, () => true)).machines).toMatchObject([
+      { name: 'local', jobs: 1, ...amounts },
+    ]);
+    expect(await service.door.call('machines')).toMatchObject([
+      { capacity: { cpuCores: 4, memoryMiB: 4096 }, free: { cpuCoresInUse: 3, memoryFreeMiB: 3072 } },
+    ]);
+    const large = (more: object) => ({ request: { ...TINY_REQUEST, ...more }, waitForMachine: true });
+    await service.submit('true', { name: 'wide', ...large({ cpuCores: 5 }) });
+    await service.submit('true', { name: 'later', ...large({ cpuCores: 2 }) });
+    const both = await seen(service, ({ waiting }) => waiting.count === 2);
+    expect(reasonsOf(both.waiting)).toEqual([
+      'wide_2: no machine can ever hold it: local: it has 4 cores, 5 requested',
+      'later_3: local: 3 of 4 cores in use, 2 more requested',
+    ]);
+    const titled = await seen(service, () => true, { limit: 9, filter: 'Align R' });
+    expect(namesOf(titled.running)).toEqual(['align reads']);
+    await service.door.call('kill', { ids: [id] });
+    await service.reaches(id, 'killed');
   },
   LONG,
 );

@@ -326,9 +326,7 @@ test(
     expect(rig.machines.canEver(needs(8000).request)).toMatchObject({ fits: true });
     const more = rig.machines.canEver(needs(8001).request, 'lab');
     expect(more).toMatchObject({ fits: false, unknown: [] });
-    expect(more.shortfalls[0]?.shortfalls[0]?.message).toBe(
-      'GPU 0 has 8000 MiB free, 8001 MiB was requested',
-    );
+    expect(more.shortfalls[0]?.shortfalls[0]?.message).toBe('GPU 0 has 8000 MiB, 8001 MiB was requested');
 
     // While jobs wait, no job has to come.
     await lab.setGpus([{ ...GPU, usedMiB: 1000 }, GPU]);

@@ -19,6 +19,10 @@ test('only ends are cleaned, and limits are within bounds', () => {
   expect(() => check.configure({ machine: 'a', maxJobs: 1_000_001 })).toThrow('from 0 to 1000000');
   expect(() => check.configure({ machine: 'a', maxJobs: -1 })).toThrow('from 0 to 1000000');
   expect(check.configure({ machine: 'a', maxJobs: 1_000_000 })).toEqual({ machine: 'a', maxJobs: 1_000_000 });
+  for (const newest of [0, 1001, 1.5])
+    expect(() => check.events({ newest })).toThrow('newest: expected a whole number from 1 to 1000');
+  expect(check.events({ after: 0, newest: 10 })).toEqual({ after: 0, newest: 10 });
+  expect(() => check.output({ id: 1, tailBytes: -1 })).toThrow('tailBytes: expected a whole number');
 });
 
 test('what is nested deeply is a mistake like any other', () => {

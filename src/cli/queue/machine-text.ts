@@ -41,7 +41,7 @@ export function statusLines(machines: readonly MachineRow[]): string[] {
       machine.state,
       runningText(machine),
       mostText(machine),
-      machine.waiting.length === 0 ? '' : listText(machine.waiting),
+      waitingText(machine),
       visibleText(machine.reason ?? ''),
     ]),
     ['MACHINE', 'STATE', 'RUNNING', 'AT MOST', 'WAITING FOR IT', 'WHY'],
@@ -79,6 +79,15 @@ export function configureRecord({ oldMaxJobs, newMaxJobs }: ConfigureAnswer): st
 function runningText({ running, runningHere }: MachineRow): string {
   const ids = [...running, ...runningHere].sort((a, b) => a - b);
   return ids.length === 0 ? '0' : `${ids.length} (${listText(ids)})`;
+}
+
+/** No more of them are told. */
+const MOST_WAITING_TOLD = 1000;
+
+/** How many wait for this machine and no other; --json tells which. */
+function waitingText({ waiting }: MachineRow): string {
+  if (waiting.length === 0) return '';
+  return waiting.length < MOST_WAITING_TOLD ? String(waiting.length) : `${waiting.length} or more`;
 }
 
 function mostText({ maxJobs }: MachineRow): string {

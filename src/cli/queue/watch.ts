@@ -6,6 +6,9 @@ import { watch } from '../watch/watch.ts';
 import { subcommand, wayOf } from './subcommand.ts';
 import { noMoreWords } from './words.ts';
 
+/** After this, somebody wants to know why there is nothing to see. */
+const PATIENCE_MS = 3000;
+
 export const COMMANDS = {
   watch: subcommand({
     name: 'watch',
@@ -14,7 +17,8 @@ export const COMMANDS = {
 Shows machines and jobs as they change, until q is pressed; ? tells the other keys. Survives a restart of the service.
 Where there is no terminal, prints one table.
 
-  --filter TEXT  only jobs that have this in their id, name, command or machine, until another filter is typed
+  --filter TEXT  only jobs that have this in their id, name, command, machine or state (fail, held), until another
+                 filter is typed
 
 Example: job_queue --host me@gpubox watch
 `,
@@ -30,7 +34,11 @@ Example: job_queue --host me@gpubox watch
         if (!isShown) warn(message);
       };
       await using door = new DoorWayBack(way, say);
-      await using source = await QueueSource.open({ connect: () => door.connect() });
+      const waiting = setTimeout(() => warn('the service does not answer yet; still waiting'), PATIENCE_MS);
+      const opening = QueueSource.open({ connect: () => door.connect() }).finally(() =>
+        clearTimeout(waiting),
+      );
+      await using source = await opening;
       await outs.written();
       isShown = true;
       const last = await watch(source, { stdin: process.stdin, stdout: process.stdout, filter });

@@ -4,7 +4,7 @@ import type { TerminalStream } from './live-footer.ts';
 /** More than that is not read again. */
 const MOST_KEPT = 200;
 
-/** Stands in for both streams. Begins as if it were not there. */
+/** Stands in for both streams. Begins as if it were not there. What is no terminal is never held. */
 export class HeldScreen {
   readonly stdout: TerminalStream;
   readonly stderr: TerminalStream;
@@ -17,13 +17,14 @@ export class HeldScreen {
     this.stderr = this.#standIn(streams.stderr, (data) => this.#keep(data));
   }
 
-  get isHeld(): boolean {
-    return this.#isHeld;
+  /** Whether what is written to the stream now does not appear. */
+  holds(stream: Pick<TerminalStream, 'isTTY'>): boolean {
+    return this.#isHeld && stream.isTTY === true;
   }
 
   /**
-   * From now on nothing is written, until the function returned is called: what came for stderr is written then, the last
-   * of it where that is much. What came for stdout is not: the summary of a batch tells what became of its jobs.
+   * From now on nothing is written to a terminal, until the function returned is called: what came for stderr is written
+   * then, the last of it where that is much. What came for stdout is not: the summary of a batch tells what became of its jobs.
    */
   hold(): () => void {
     this.#isHeld = true;
@@ -47,7 +48,7 @@ export class HeldScreen {
 
   #standIn(stream: TerminalStream, onHeld: (data: string | Uint8Array) => void): TerminalStream {
     return {
-      write: (data) => (this.#isHeld ? onHeld(data) : stream.write(data)),
+      write: (data) => (this.holds(stream) ? onHeld(data) : stream.write(data)),
       get isTTY() {
         return stream.isTTY === true;
       },

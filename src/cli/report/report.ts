@@ -4,6 +4,7 @@ import type { Job } from '../../lib/domain/job.ts';
 import { HeldScreen } from './held-screen.ts';
 import { type Joblog, openJoblog } from './joblog.ts';
 import { jsonReport } from './json.ts';
+import type { TerminalStream } from './live-footer.ts';
 import { LiveOutput } from './live-output.ts';
 import { terminalReport } from './terminal.ts';
 import { GatheredOut, type TextOut, writeNote } from './text-out.ts';
@@ -29,7 +30,7 @@ export interface Report {
   readonly print: (line: string) => void;
   readonly onOutput: ((job: Job, stream: 'out' | 'err', chunk: Buffer) => void) | undefined;
   /**
-   * Something else has the terminal, until the function returned is called: notes wait, all else is not printed. To be
+   * Something else has the terminal, until the function returned is called: there notes wait, and all else is not printed. To be
    * called only where the report was opened with `isWatched`.
    */
   hold(): () => void;
@@ -48,10 +49,12 @@ export function openReport({ json, verbose, joblog, results, isWatched = false }
   const log: Joblog | undefined =
     joblog === undefined ? undefined : openJoblog(joblog, { stdout: outs.stdout, onError: warn });
   // What jobs print is in their files, and a view shows it: none of it has to wait.
-  const whenFree = (out: TextOut): TextOut => ({
-    write: (lines) => (screen?.isHeld === true ? undefined : out.write(lines)),
+  const whenFree = (out: TextOut, stream: TerminalStream): TextOut => ({
+    write: (lines) => (screen?.holds(stream) === true ? undefined : out.write(lines)),
   });
-  const live = verbose ? new LiveOutput(whenFree(outs.stdout), whenFree(outs.stderr)) : undefined;
+  const live = verbose
+    ? new LiveOutput(whenFree(outs.stdout, stdout), whenFree(outs.stderr, stderr))
+    : undefined;
   const tell = text === undefined ? jsonReport(forPrograms) : (event: SchedulerEvent) => text.report(event);
   return {
     report: (event) => {

@@ -3,18 +3,18 @@ import type { OverviewAmount } from '../../lib/domain/overview.ts';
 import type { Span } from './line.ts';
 
 /**
- * `[####==----]`: `#` what is used, `=` what jobs have asked for beyond that, `-` the rest. So many columns with its brackets, at
- * least three.
+ * `[####==----]`: `#` what is used, `=` what is taken beyond that, `-` what is free, neither used nor taken. So many columns
+ * with its brackets, at least three.
  */
 export function barSpans(amount: OverviewAmount, columns: number): readonly Span[] {
   const cells = Math.max(1, columns - 2);
   const used = cellsOf(amount.used, amount.total, cells);
-  const claimed = Math.max(used, cellsOf(amount.claimed, amount.total, cells)) - used;
+  const taken = Math.max(used, cellsOf(amount.taken, amount.total, cells)) - used;
   return [
     { text: '[' },
     { text: '#'.repeat(used), style: used === cells ? 'warning' : 'good' },
-    { text: '='.repeat(claimed), style: 'claim' },
-    { text: '-'.repeat(cells - used - claimed), style: 'faint' },
+    { text: '='.repeat(taken), style: 'claim' },
+    { text: '-'.repeat(cells - used - taken), style: 'faint' },
     { text: ']' },
   ];
 }
@@ -25,23 +25,29 @@ function cellsOf(part: number, total: number, cells: number): number {
   return Math.min(cells, Math.round(share * cells));
 }
 
-/** `3.1/8`. */
-export function coresText({ used, total }: OverviewAmount): string {
-  return `${figure(used)}/${figure(total)}`;
+/** What is not free: used or taken, whichever is more. */
+function notFree({ used, taken }: OverviewAmount): number {
+  return Math.max(Number.isFinite(used) ? used : 0, Number.isFinite(taken) ? taken : 0, 0);
+}
+
+/** What is not free of all cores: `3.1/8`. */
+export function coresText(amount: OverviewAmount): string {
+  return `${figure(notFree(amount))}/${figure(amount.total)}`;
 }
 
 const MIB_PER_GIB = 1024;
 
-/** `12/62G`, `300/900M`; powers of 1024. */
-export function memoryText({ used, total }: OverviewAmount): string {
+/** What is not free of all memory: `12/62G`, `300/900M`; powers of 1024. */
+export function memoryText(amount: OverviewAmount): string {
+  const [part, { total }] = [notFree(amount), amount];
   return total < MIB_PER_GIB
-    ? `${figure(used)}/${figure(total)}M`
-    : `${figure(used / MIB_PER_GIB)}/${figure(total / MIB_PER_GIB)}G`;
+    ? `${figure(part)}/${figure(total)}M`
+    : `${figure(part / MIB_PER_GIB)}/${figure(total / MIB_PER_GIB)}G`;
 }
 
-/** `85%`. */
-export function percentText({ used, total }: OverviewAmount): string {
-  const share = used / total;
+/** What is not free: `85%`. */
+export function percentText(amount: OverviewAmount): string {
+  const share = notFree(amount) / amount.total;
   return `${Number.isFinite(share) ? Math.min(999, Math.max(0, Math.round(share * 100))) : 0}%`;
 }
 

@@ -4,6 +4,9 @@ import { type BatchPlace, controllerOf } from '../../lib/batch/batch-place.ts';
 import { UsageError } from '../../lib/domain/errors.ts';
 import type { OutputItem, Overview, OverviewRequest } from '../../lib/domain/overview.ts';
 import { DoorClient } from '../../lib/queue/door-client.ts';
+import { checkFolder, factsOf, findDoor } from '../../lib/queue/door-place.ts';
+import { DoorError } from '../../lib/queue/door-protocol.ts';
+import { unlessAborted } from '../../lib/queue/machine-departures.ts';
 import { visibleText } from '../../lib/util/terminal-text.ts';
 import { answer } from '../queue/door.ts';
 import type { BatchEventsItem, BatchInfo } from './batch-door.ts';
@@ -18,6 +21,10 @@ export interface BatchDoorSourceOptions {
   readonly firstWaitMs?: number;
   /** Pause between two tries to reach it. @default 500 */
   readonly pauseMs?: number;
+  /** Told once, where it takes so long that somebody should know. */
+  readonly onSilence?: (said: string) => void;
+  /** From when on that is so. @default 3000 */
+  readonly silentMs?: number;
 }
 
 /** Watches the runs of one batch on this host, until one ends or the process that runs it is gone. */
@@ -32,6 +39,7 @@ export class BatchDoorSource implements WatchSource {
   #client: DoorClient;
   #events: AsyncIterable<unknown>;
   #away: WatchSource['away'];
+  #badLines: number | undefined;
   #settle: (said: string) => void = () => undefined;
 
   private constructor({ client, events, info }: Connected, options: BatchDoorSourceOptions) {
@@ -45,24 +53,46 @@ export class BatchDoorSource implements WatchSource {
     this.#ran = this.#run();
   }
 
-  /** Begins to watch a batch that is being run here. @throws UsageError when it cannot be watched */
+  /**
+   * Begins to watch a batch that is being run here. Where its process has a door and does not answer, waits for as long as
+   * that is so.
+   * @throws UsageError when it cannot be watched
+   */
   static async open(options: BatchDoorSourceOptions): Promise<BatchDoorSource> {
-    const { place, file, firstWaitMs = 10_000, pauseMs = 500 } = options;
+    const { place, file, firstWaitMs = 10_000, pauseMs = 500, onSilence, silentMs = 3000 } = options;
     const giveUpAt = performance.now() + firstWaitMs;
-    for (;;) {
-      const controller = controllerOf(place);
-      try {
-        return new BatchDoorSource(await connect(place), options);
-      } catch (error) {
-        const why = visibleText((error as Error).message);
-        if (controller === undefined) throw new UsageError(`${visibleText(file)} is not run any more`);
-        if (performance.now() > giveUpAt)
-          throw new UsageError(
-            `${visibleText(file)} is held by process ${controller.pid}, which cannot be watched (--leave and --cancel cannot, nor can a run whose results folder takes no sockets): ${why}`,
-          );
+    const name = visibleText(file);
+    const silence = setTimeout(() => {
+      const pid = controllerOf(place)?.pid;
+      if (pid !== undefined)
+        onSilence?.(
+          `${name} is run by process ${pid}, which does not answer (it may be stopped); trying on, Ctrl-C leaves it`,
+        );
+    }, silentMs);
+    try {
+      for (;;) {
+        const controller = controllerOf(place);
+        try {
+          return new BatchDoorSource(await connect(place), options);
+        } catch (error) {
+          if (controller === undefined) throw new UsageError(`${name} is not run any more`);
+          const code = error instanceof DoorError ? error.code : undefined;
+          const why = code === 'no-service' ? 'it has no door' : visibleText((error as Error).message);
+          if (code === 'refused' || (code !== 'gone' && performance.now() > giveUpAt))
+            throw new UsageError(
+              `${name} is held by process ${controller.pid}, which cannot be watched (--leave and --cancel cannot, nor can a run whose results folder takes no sockets): ${why}`,
+            );
+        }
+        await sleep(pauseMs);
       }
-      await sleep(pauseMs);
+    } finally {
+      clearTimeout(silence);
     }
+  }
+
+  /** How many lines of the batch are without a good result, once it is over; undefined where it was left before its end. */
+  get badLines(): number | undefined {
+    return this.#badLines;
   }
 
   get away(): WatchSource['away'] {
@@ -127,11 +157,9 @@ export class BatchDoorSource implements WatchSource {
       for await (const item of this.#events) {
         if (Array.isArray(item)) this.#pass(item as unknown[]);
         else {
-          const { over } = answer<Extract<BatchEventsItem, { over: string }>>(
-            item,
-            { over: 'string' },
-            'events',
-          );
+          const end = answer<Extract<BatchEventsItem, { over: string }>>(item, { over: 'string' }, 'events');
+          const { over, badLines } = end;
+          if (Number.isSafeInteger(badLines) && Number(badLines) >= 0) this.#badLines = badLines;
           return { isOver: true, text: visibleText(over) };
         }
       }
@@ -156,10 +184,9 @@ export class BatchDoorSource implements WatchSource {
     const { signal } = this.#stop;
     while (!signal.aborted) {
       try {
-        const { client, events } = await connect(place);
+        const { client, events } = await unlessAborted(this.#reach(), signal);
         this.#client = client;
         this.#events = events;
-        if (signal.aborted) client.close();
         this.#away = undefined;
         this.#tell('the batch answers again');
         return true;
@@ -178,6 +205,12 @@ export class BatchDoorSource implements WatchSource {
     return false;
   }
 
+  async #reach(): Promise<Connected> {
+    const connected = await connect(this.#options.place);
+    if (this.#stop.signal.aborted) connected.client.close(); // nobody waits for it any more
+    return connected;
+  }
+
   #tell(text: string): void {
     this.#pass([{ at: Date.now(), text }]);
   }
@@ -190,9 +223,13 @@ interface Connected {
   readonly events: AsyncIterable<unknown>;
 }
 
-/** @throws DoorError when nobody opens */
+/** @throws DoorError when nobody opens, or it is not ours */
 async function connect({ door }: BatchPlace): Promise<Connected> {
-  const client = await DoorClient.connect(door);
+  const facts = factsOf(door);
+  // Others may write beside it, and whoever has the door draws what we see.
+  if (facts !== undefined) checkFolder(door, facts, process.getuid?.() ?? 0);
+  // By its socket: of that only our own is taken, whatever has become of the folder meanwhile.
+  const client = await DoorClient.connect(findDoor(door).socketPath);
   try {
     const info = answer<BatchInfo>(await client.call('info'), { title: 'string' }, 'info');
     const events = client.stream('events');

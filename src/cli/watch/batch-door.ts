@@ -1,19 +1,20 @@
 /** The door of a batch that runs: through it others on this host watch it. It goes when the batch ends. */
-import { once } from 'node:events';
 import { mkdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { BatchPlace } from '../../lib/batch/batch-place.ts';
 import type { BatchRun } from '../../lib/batch/batch-run.ts';
 import type { OverviewRequest } from '../../lib/domain/overview.ts';
 import type { Verb } from '../../lib/queue/door-connection.ts';
+import { checkFolder, factsOf } from '../../lib/queue/door-place.ts';
 import { DoorServer } from '../../lib/queue/door-server.ts';
 import * as check from '../../lib/stores/queue-check.ts';
 import { TOOL_VERSION } from '../../lib/util/tool-version.ts';
-import { type BatchSourceOptions, KILLED_BY_HAND } from './batch-source.ts';
+import type { BatchEvents } from './batch-events.ts';
+import { type BatchEnd, type BatchSourceOptions, KILLED_BY_HAND } from './batch-source.ts';
 import type { WatchEvent } from './source.ts';
 
 /** An item of the stream `events`: what has happened, or, as the last, what is said of the batch's end. */
-export type BatchEventsItem = readonly WatchEvent[] | { readonly over: string };
+export type BatchEventsItem = readonly WatchEvent[] | { readonly over: string; readonly badLines?: number };
 
 /** The answer to `info`. */
 export interface BatchInfo {
@@ -22,8 +23,7 @@ export interface BatchInfo {
   readonly title: string;
 }
 
-/** What may gather for one who reads slowly; older lines go first. */
-const MOST_EVENTS_KEPT = 1000;
+const MOST_EVENTS_KEPT = 10;
 /** How long those who watch get to hear of the end. */
 const LAST_WORDS_MS = 1000;
 /** The most jobs of a list that anybody can ask for. */
@@ -43,11 +43,11 @@ export class BatchDoor implements AsyncDisposable {
 
   /**
    * Opens it, in the place of a batch that this process has for itself. What a dead one left is taken over.
-   * @throws Error where there can be none: no sockets in that file system, no path that is short enough
+   * @throws Error where there can be none: no sockets in that file system, no path that is short enough, another's folder
    */
   static async open(batch: BatchRun, place: BatchPlace, options: BatchSourceOptions): Promise<BatchDoor> {
     const listening = new Set<Promise<void>>();
-    mkdirSync(place.door, { recursive: true, mode: 0o700 });
+    makeFolder(place.door);
     try {
       const verbs = verbsOf(batch, options, listening);
       const server = await DoorServer.open({ dataFolder: place.door, verbs });
@@ -75,6 +75,16 @@ export class BatchDoor implements AsyncDisposable {
   }
 }
 
+/** Others may write beside it: what is there already counts only where it is a folder of ours, and no link to one. */
+function makeFolder(path: string): void {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+  checkFolder(path, factsOf(path), process.getuid?.() ?? 0);
+}
+
 function removeFolders({ door }: BatchPlace): void {
   try {
     for (const folder of [join(door, 'door'), door]) rmdirSync(folder);
@@ -91,6 +101,12 @@ function verbsOf(
   { title, events, over }: BatchSourceOptions,
   listening: Set<Promise<void>>,
 ): { readonly [verb: string]: Verb } {
+  const end: EndHeard = { end: undefined, wakers: new Set() };
+  void over.then((how) => {
+    events.flush();
+    end.end = how;
+    for (const wakeUp of end.wakers) wakeUp();
+  });
   return {
     info: (): BatchInfo => ({ version: TOOL_VERSION, pid: process.pid, title }),
     overview: (args) => {
@@ -110,9 +126,15 @@ function verbsOf(
         listening.delete(ended);
         heard();
       };
-      return eventStream({ events, over, signal }, isHeard);
+      return eventStream(events, end, signal, isHeard);
     },
   };
+}
+
+/** The end of the batch, and whom to tell of it: a promise would remember each one who ever watched. */
+interface EndHeard {
+  end: BatchEnd | undefined;
+  readonly wakers: Set<() => void>;
 }
 
 function idOf(args: unknown): string {
@@ -121,22 +143,21 @@ function idOf(args: unknown): string {
 }
 
 async function* eventStream(
-  { events, over, signal }: Pick<BatchSourceOptions, 'events' | 'over'> & { readonly signal: AbortSignal },
+  events: BatchEvents,
+  end: EndHeard,
+  signal: AbortSignal,
   onEnded: () => void,
 ): AsyncGenerator<BatchEventsItem, void, void> {
-  let gathered: WatchEvent[] = [];
+  // Of one who reads slowly only the newest wait: the older ones are of no use any more.
+  let gathered: readonly WatchEvent[] = [];
   let wake: () => void = () => undefined;
-  let end: string | undefined;
+  const wakeUp = () => wake();
   const stopHearing = events.onEvents((more) => {
-    gathered.push(...more);
-    if (gathered.length > MOST_EVENTS_KEPT) gathered = gathered.slice(-MOST_EVENTS_KEPT);
-    wake();
+    gathered = [...gathered, ...more].slice(-MOST_EVENTS_KEPT);
+    wakeUp();
   });
-  void over.then((text) => {
-    end = text;
-    wake();
-  });
-  const aborted = once(signal, 'abort').catch(() => undefined);
+  end.wakers.add(wakeUp);
+  signal.addEventListener('abort', wakeUp);
   try {
     yield []; // whoever reads this hears all that comes from now on
     while (!signal.aborted) {
@@ -144,18 +165,20 @@ async function* eventStream(
         const items = gathered;
         gathered = [];
         yield items;
-      } else if (end !== undefined) {
-        yield { over: end };
+      } else if (end.end !== undefined) {
+        const { text, badLines } = end.end;
+        yield { over: text, ...(badLines === undefined ? {} : { badLines }) };
         return;
       } else {
-        const woken = new Promise<void>((resolve) => {
+        await new Promise<void>((resolve) => {
           wake = resolve;
         });
-        await Promise.race([woken, aborted]);
       }
     }
   } finally {
     stopHearing();
+    end.wakers.delete(wakeUp);
+    signal.removeEventListener('abort', wakeUp);
     onEnded();
   }
 }

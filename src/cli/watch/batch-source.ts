@@ -4,12 +4,20 @@ import type { OutputItem, Overview, OverviewRequest } from '../../lib/domain/ove
 import type { BatchEvents } from './batch-events.ts';
 import type { WatchAction, WatchEvent, WatchSource } from './source.ts';
 
+/** How a batch is over for those who watch it. */
+export interface BatchEnd {
+  /** What is to be said of it. */
+  readonly text: string;
+  /** How many of its lines are without a good result; absent where it was left before its end. */
+  readonly badLines?: number;
+}
+
 /** What a view needs besides the batch. */
 export interface BatchSourceOptions {
   readonly title: string;
   readonly events: BatchEvents;
-  /** Settles when the batch has ended or is left, with what is to be said of it. Never rejects. */
-  readonly over: Promise<string>;
+  /** Settles when the batch has ended or is left. Never rejects. */
+  readonly over: Promise<BatchEnd>;
 }
 
 /** Why a job that somebody ends from a view has ended. */
@@ -31,7 +39,7 @@ export class BatchSource implements WatchSource {
 
   constructor(batch: BatchRun, { title, events, over }: BatchSourceOptions) {
     this.title = title;
-    this.over = over;
+    this.over = over.then(({ text }) => text);
     this.#batch = batch;
     this.#events = events;
   }

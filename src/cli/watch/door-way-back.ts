@@ -12,6 +12,7 @@ export class DoorWayBack implements AsyncDisposable {
   readonly #way: DoorWay;
   readonly #warn: (message: string) => void;
   #host: RemoteHost | undefined;
+  #isLeft = false;
 
   /** `warn` hears what a person should know, one line each. */
   constructor(way: DoorWay, warn: (message: string) => void) {
@@ -48,13 +49,19 @@ export class DoorWayBack implements AsyncDisposable {
     const { connectMachine } = await import('../../lib/remote/connect.ts');
     const ssh = { onNewHostKey: this.#warn, ...(sshConfig !== undefined && { configFile: sshConfig }) };
     const host = await connectMachine(entry, { ssh });
+    if (this.#isLeft) {
+      void host.close();
+      throw new Error('nobody waits for it any more');
+    }
     void host.closed.then(() => {
       if (this.#host === host) this.#host = undefined;
     });
     return host;
   }
 
+  /** Does not wait for a connection that is still to come: it is closed when it is there. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#isLeft = true;
     await this.#host?.close();
   }
 }

@@ -1,10 +1,10 @@
 /** The screen of a job's output. */
 import type { Overview } from '../../lib/domain/overview.ts';
-import { textWidth, visibleText } from '../../lib/util/terminal-text.ts';
+import { visibleText } from '../../lib/util/terminal-text.ts';
 import type { FollowedOutput, OutputLine } from './followed-output.ts';
 import { STATE_WORDS } from './job-lines.ts';
-import { type Line, line } from './line.ts';
-import { jobsOf, type Mode } from './state.ts';
+import { type Line, line, withoutColumns } from './line.ts';
+import { type FollowMode, jobsOf } from './state.ts';
 
 /** How many rows of the screen are not output: title, job, keys. */
 export const FOLLOW_FRAME_ROWS = 3;
@@ -12,7 +12,7 @@ export const FOLLOW_FRAME_ROWS = 3;
 /** Which job it is, then its last lines or those that were scrolled to. */
 export function followLines(
   output: FollowedOutput | undefined,
-  mode: Mode & { type: 'follow' },
+  mode: FollowMode,
   overview: Overview | undefined,
   { rows }: { readonly rows: number },
 ): Line[] {
@@ -27,6 +27,7 @@ export function followLines(
     mode.id === mode.name ? mode.id : `${mode.id}  ${mode.name}`,
     ...(state === undefined ? [] : [STATE_WORDS[state]]),
     end === 0 ? 'nothing printed yet' : `lines ${top + 1} to ${top + shown.length} of ${end}`,
+    ...(mode.left === 0 ? [] : [`from column ${mode.left + 1}`]),
     ...(mode.top === undefined ? [] : ['scrolled back']),
   ];
   return [line(words.join('  '), 'title'), ...shown.map((own) => outputLine(own, mode.left))];
@@ -36,16 +37,4 @@ function outputLine({ stream, text }: OutputLine, left: number): Line {
   if (stream === 'note') return line(`--- ${text} ---`, 'faint');
   const rest = { text: left === 0 ? text : withoutColumns(visibleText(text), left) };
   return stream === 'err' ? [{ text: '! ', style: 'warning' }, rest] : [{ text: '  ' }, rest];
-}
-
-/** The text from that column on. */
-function withoutColumns(text: string, columns: number): string {
-  if (textWidth(text) === text.length) return text.slice(columns);
-  let width = 0;
-  let rest = '';
-  for (const { segment } of new Intl.Segmenter().segment(text)) {
-    if (width >= columns) rest += segment;
-    width += textWidth(segment);
-  }
-  return rest;
 }

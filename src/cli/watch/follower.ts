@@ -1,5 +1,6 @@
 /** Reads a job's output for as long as somebody looks at it. */
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import { UsageError } from '../../lib/domain/errors.ts';
 import type { OutputItem } from '../../lib/domain/overview.ts';
 import { outcomeText } from '../report/outcome-text.ts';
 import { FollowedOutput } from './followed-output.ts';
@@ -10,20 +11,24 @@ const AGAIN_MS = 2000;
 
 /** What is followed, and who is told. */
 export interface FollowerOptions {
-  readonly source: WatchSource;
+  readonly source: Pick<WatchSource, 'output'>;
   readonly id: string;
   readonly onChange: () => void;
+  /** From a failure to the next try. @default 2000 */
+  readonly againMs?: number;
 }
 
-/** Reads from its making until the job has ended or `close()`; when the source was away, again from the beginning. */
+/** Reads from its making until the job has ended or `close()`, or there is no such job; when the source was away, again from the beginning. */
 export class Follower {
   readonly output = new FollowedOutput();
+  /** Resolves when nothing more is read. Never rejects. */
+  readonly ended: Promise<void>;
   readonly #options: FollowerOptions;
   readonly #closing = new AbortController();
 
   constructor(options: FollowerOptions) {
     this.#options = options;
-    void this.#read();
+    this.ended = this.#read();
   }
 
   close(): void {
@@ -38,10 +43,16 @@ export class Follower {
         return;
       } catch (error) {
         if (signal.aborted) return;
+        // What was asked for is wrong, and stays so: there is no such job.
+        if (error instanceof UsageError) {
+          this.output.note((error as Error).message);
+          this.#options.onChange();
+          return;
+        }
         this.output.note(`${(error as Error).message}; trying again`);
         this.#options.onChange();
       }
-      await sleep(AGAIN_MS, undefined, { signal }).catch(() => {});
+      await sleep(this.#options.againMs ?? AGAIN_MS, undefined, { signal }).catch(() => {});
     }
   }
 

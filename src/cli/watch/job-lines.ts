@@ -13,17 +13,29 @@ import type { Section } from './state.ts';
 const WIDE_COLUMNS = 120;
 const DURATION_WIDTH = 6;
 
-/** States in the words of the first lines of the screen. */
+/** States in words, in the order of the first lines of the screen: what may be cut comes last. */
 export const STATE_WORDS: Readonly<Record<QueueState, string>> = {
   running: 'running',
   queued: 'queued',
   'user-hold': 'held',
   holding: 'waiting for others',
-  success: 'done',
   fail: 'failed',
-  killed: 'killed',
   abort: 'aborted',
   error: 'not started',
+  success: 'done',
+  killed: 'killed',
+};
+/** The same where there is little room; what went wrong comes early, since the end may be cut. */
+const SHORT_WORDS: Readonly<Record<QueueState, string>> = {
+  running: 'run',
+  fail: 'fail',
+  abort: 'abort',
+  error: 'error',
+  queued: 'queued',
+  'user-hold': 'held',
+  holding: 'for others',
+  success: 'done',
+  killed: 'killed',
 };
 
 /** How jobs of a list are drawn. */
@@ -36,8 +48,14 @@ export interface JobLinesOptions {
   readonly selected?: string | undefined;
 }
 
-/** The lines of each job, one array per job. */
-export function jobLines(jobs: readonly OverviewJob[], options: JobLinesOptions): Line[][] {
+/** A job's line, and a second one with what it printed last where that does not stand beside it. */
+export interface JobLines {
+  readonly own: Line;
+  readonly last?: Line;
+}
+
+/** The lines of each job. */
+export function jobLines(jobs: readonly OverviewJob[], options: JobLinesOptions): JobLines[] {
   const { columns, section } = options;
   const width = (texts: readonly string[], most: number) =>
     Math.min(Math.max(0, ...texts.map((text) => textWidth(visibleText(text)))), most);
@@ -64,7 +82,7 @@ export function jobLines(jobs: readonly OverviewJob[], options: JobLinesOptions)
       section === 'waiting'
         ? { text: `  ${waitingText(job)}` }
         : { text: `  ${endedText(job, options.now)}`, style: job.state === 'success' ? 'good' : 'bad' };
-    return [[...head, remark]];
+    return { own: [...head, remark] };
   });
 }
 
@@ -73,13 +91,13 @@ function placeText({ machine = '', gpus = [] }: OverviewJob): string {
   return gpus.length === 0 ? machine : `${machine} gpu ${gpus.join(',')}`;
 }
 
-function runningLines(job: OverviewJob, head: Line, { columns, now }: JobLinesOptions): Line[] {
-  const line: Line = [...head, { text: `  ${forText(job, now).padStart(DURATION_WIDTH)}` }];
+function runningLines(job: OverviewJob, head: Line, { columns, now }: JobLinesOptions): JobLines {
+  const own: Line = [...head, { text: `  ${forText(job, now).padStart(DURATION_WIDTH)}` }];
   const last = lastLineText(job);
-  if (last === '') return [line];
+  if (last === '') return { own };
   return columns >= WIDE_COLUMNS
-    ? [[...line, { text: `  ${last}`, style: 'faint' }]]
-    : [line, [{ text: `      ${last}`, style: 'faint' }]];
+    ? { own: [...own, { text: `  ${last}`, style: 'faint' }] }
+    : { own, last: [{ text: `      ${last}`, style: 'faint' }] };
 }
 
 /** For how long it has been running. */
@@ -107,11 +125,16 @@ export function endedText({ state, outcome, reason = '', endedAt }: OverviewJob,
   return `${STATE_WORDS[state]}${when}${how === '' ? '' : `: ${how}`}`;
 }
 
-/** `3 running  12 queued  1 failed`; states of which there is none are left out. */
-export function countsText(counts: Readonly<Record<QueueState, number>>): string {
-  const states = Object.keys(STATE_WORDS) as QueueState[]; // it has just these keys
-  const parts = states.flatMap((state) =>
-    counts[state] > 0 ? [`${counts[state]} ${STATE_WORDS[state]}`] : [],
-  );
-  return parts.length === 0 ? 'no jobs' : parts.join('  ');
+/** `3 running  12 queued  1 failed`; states of which there is none are left out. Short words where it is wider than `columns`. */
+export function countsText(
+  counts: Readonly<Record<QueueState, number>>,
+  columns = Number.POSITIVE_INFINITY,
+): string {
+  const text = (words: Readonly<Record<QueueState, string>>) =>
+    (Object.keys(words) as QueueState[]) // it has just these keys
+      .flatMap((state) => (counts[state] > 0 ? [`${counts[state]} ${words[state]}`] : []))
+      .join('  ');
+  const long = text(STATE_WORDS);
+  if (long === '') return 'no jobs';
+  return long.length <= columns ? long : text(SHORT_WORDS);
 }

@@ -1,8 +1,19 @@
 /** What keys do: a state and a key make the next state and what is to be done. */
 import type { Overview } from '../../lib/domain/overview.ts';
+import { FINAL_STATES } from '../../lib/domain/queue.ts';
 import { visibleText } from '../../lib/util/terminal-text.ts';
+import { type Move, moveSelection, nextSection, type Seen } from './moves.ts';
 import type { WatchAction } from './source.ts';
-import { jobsOf, type Mode, SECTIONS, select, selectedJob, type WatchState } from './state.ts';
+import {
+  type FollowMode,
+  type Mode,
+  NOTICE_MS,
+  SECTIONS,
+  saying,
+  select,
+  selectedJob,
+  type WatchState,
+} from './state.ts';
 
 /** A key: its name as node:readline tells it (`up`, `return`, `a`), or the text that was typed. */
 export interface Key {
@@ -28,8 +39,14 @@ export type Wish =
 export interface KeySurroundings {
   readonly overview: Overview | undefined;
   readonly actions: readonly WatchAction[];
-  /** How far PgUp and PgDn go. */
+  /** How many jobs of each list are seen: so far PgUp and PgDn go. */
+  readonly seen: Seen;
+  /** The same where lines fill the screen. */
   readonly page: number;
+  /** The last line of the help that it can begin with. */
+  readonly helpEnd: number;
+  /** Whether Ctrl-Z stops the process. */
+  readonly canStop: boolean;
   /** Of the output that is followed: the numbers of its first line and of the one behind its last. */
   readonly output: { readonly first: number; readonly end: number };
   /** Epoch milliseconds. */
@@ -46,10 +63,16 @@ const MOST_FILTER = 200;
 const SIDEWAYS = 16;
 const LIST: Mode = { type: 'list' };
 
-/** The next state. Keys that mean nothing change nothing. */
+/** The next state. Keys that mean nothing change nothing, but that what had to be seen was seen. */
 export function press(state: WatchState, key: Key, surroundings: KeySurroundings): Pressed {
+  const { notice, ...rest } = state;
+  const isSeen = notice !== undefined && surroundings.now - notice.at >= NOTICE_MS;
+  return pressed(isSeen ? rest : state, key, surroundings);
+}
+
+function pressed(state: WatchState, key: Key, surroundings: KeySurroundings): Pressed {
   if (key.ctrl) {
-    if (key.name === 'z') return { state, wish: { type: 'suspend' } };
+    if (key.name === 'z') return stop(state, surroundings);
     if (key.name === 'l') return { state, wish: { type: 'redraw' } };
     // The last resort does the same everywhere but in a follow.
     if (key.name === 'c' && state.mode.type !== 'follow') return { state, wish: { type: 'interrupt' } };
@@ -62,7 +85,7 @@ export function press(state: WatchState, key: Key, surroundings: KeySurroundings
     case 'question':
       return inQuestion(state, state.mode, key, surroundings);
     case 'help':
-      return { state: { ...state, mode: LIST } };
+      return inHelp(state, state.mode, key, surroundings);
     case 'machines':
       return inMachines(state, state.mode, key, surroundings);
     case 'follow':
@@ -70,10 +93,16 @@ export function press(state: WatchState, key: Key, surroundings: KeySurroundings
   }
 }
 
+function stop(state: WatchState, { canStop, now }: KeySurroundings): Pressed {
+  if (canStop) return { state, wish: { type: 'suspend' } };
+  return { state: saying(state, 'Ctrl-Z would stop the batch: q leaves the view', now) };
+}
+
 function inList(state: WatchState, key: Key, surroundings: KeySurroundings): Pressed {
-  const moved = moveOf(key, surroundings.page);
-  const jobs = jobsOf(surroundings.overview);
-  if (moved !== undefined) return { state: select(state, jobs, state.selected.index + moved) };
+  const { overview, seen } = surroundings;
+  const move = moveOf(key);
+  if (move !== undefined)
+    return { state: overview === undefined ? state : moveSelection(state, move, overview, seen) };
   switch (keyWord(key)) {
     case 'q':
       return { state, wish: { type: 'quit' } };
@@ -82,7 +111,7 @@ function inList(state: WatchState, key: Key, surroundings: KeySurroundings): Pre
     case 'escape':
       return state.filter === '' ? { state } : { state: { ...state, filter: '' }, wish: { type: 'filter' } };
     case '?':
-      return { state: { ...state, mode: { type: 'help' } } };
+      return { state: { ...state, mode: { type: 'help', first: 0 } } };
     case 'm':
       return { state: { ...state, mode: { type: 'machines', first: 0 } } };
     case 'f':
@@ -97,11 +126,11 @@ function inList(state: WatchState, key: Key, surroundings: KeySurroundings): Pre
     case 'x':
       return act(state, 'kill', surroundings);
     case 'tab':
-      return { state: nextSection(state, surroundings.overview) };
+      return { state: overview === undefined ? state : nextSection(state, overview) };
     case '1':
     case '2':
     case '3':
-      return { state: select(state, jobs, sectionStart(surroundings.overview, Number(key.text) - 1)) };
+      return { state: toSection(state, overview, Number(key.text) - 1) };
     default:
       return { state };
   }
@@ -113,44 +142,46 @@ function keyWord({ name, text, ctrl, meta }: Key): string | undefined {
   return text !== undefined && /^[!-~]$/.test(text) ? text : name;
 }
 
-const MOST_STEPS = 1e9;
-
-/** How far a key moves, in lines; undefined for one that does not. */
-function moveOf(key: Key, page: number): number | undefined {
+/** Where a key moves to; undefined for one that does not. */
+function moveOf(key: Key): Move | undefined {
   switch (keyWord(key)) {
     case 'up':
     case 'k':
-      return -1;
+      return 'up';
     case 'down':
     case 'j':
-      return 1;
+      return 'down';
     case 'pageup':
-      return -page;
+      return 'back';
     case 'pagedown':
     case 'space':
-      return page;
+      return 'on';
     case 'home':
     case 'g':
-      return -MOST_STEPS;
+      return 'first';
     case 'end':
     case 'G':
-      return MOST_STEPS;
+      return 'last';
     default:
       return undefined;
   }
 }
 
-function sectionStart(overview: Overview | undefined, section: number): number {
-  if (overview === undefined) return 0;
-  return SECTIONS.slice(0, section).reduce((sum, name) => sum + overview[name].jobs.length, 0);
+/** A place that was moved within these ends. */
+function moved(
+  from: number,
+  move: Move,
+  { page, first, last }: { page: number; first: number; last: number },
+) {
+  const steps = { up: -1, down: 1, back: -page, on: page, first: -Infinity, last: Infinity }[move];
+  return Math.max(first, Math.min(last, from + steps));
 }
 
-/** The first job of the next list that has some. */
-function nextSection(state: WatchState, overview: Overview | undefined): WatchState {
-  const jobs = jobsOf(overview);
-  const starts = SECTIONS.map((_, section) => sectionStart(overview, section));
-  const next = starts.find((start) => start > state.selected.index && start < jobs.length) ?? 0;
-  return select(state, jobs, next);
+/** The first job of that list, if it has one. */
+function toSection(state: WatchState, overview: Overview | undefined, place: number): WatchState {
+  const section = SECTIONS[place];
+  if (overview === undefined || section === undefined || overview[section].jobs.length === 0) return state;
+  return select(state, overview, section, 0);
 }
 
 function follow(state: WatchState, { overview, now }: KeySurroundings): Pressed {
@@ -168,16 +199,13 @@ function act(state: WatchState, action: WatchAction, { overview, actions, now }:
   const job = selectedJob(state, overview);
   if (job === undefined) return { state: saying(state, 'no job is selected', now) };
   const { id, name } = job;
+  if (action === 'kill' && FINAL_STATES.includes(job.state))
+    return { state: saying(state, `job ${id} has ended already`, now) };
   if (action === 'kill') return { state: { ...state, mode: { type: 'question', action, id, name } } };
   return { state, wish: { type: 'act', action, id } };
 }
 
 const DONE: Readonly<Record<WatchAction, string>> = { hold: 'held', release: 'released', kill: 'killed' };
-
-/** Shows the text for a while. */
-export function saying(state: WatchState, text: string, now: number): WatchState {
-  return { ...state, message: { text, at: now } };
-}
 
 function inFilter(state: WatchState, mode: Mode & { type: 'filter' }, key: Key): Pressed {
   switch (key.name) {
@@ -225,16 +253,28 @@ function inQuestion(
   }
 }
 
+function inHelp(
+  state: WatchState,
+  mode: Mode & { type: 'help' },
+  key: Key,
+  { page, helpEnd }: KeySurroundings,
+): Pressed {
+  const move = moveOf(key);
+  if (move === undefined) return { state: { ...state, mode: mode.back ?? LIST } };
+  const first = moved(mode.first, move, { page, first: 0, last: helpEnd });
+  return { state: { ...state, mode: { ...mode, first } } };
+}
+
 function inMachines(
   state: WatchState,
   mode: Mode & { type: 'machines' },
   key: Key,
   { overview, page }: KeySurroundings,
 ): Pressed {
-  const moved = moveOf(key, page);
-  if (moved !== undefined) {
+  const move = moveOf(key);
+  if (move !== undefined) {
     const last = Math.max(0, (overview?.machines.length ?? 0) - 1);
-    const first = Math.min(Math.max(0, mode.first + moved), last);
+    const first = moved(mode.first, move, { page, first: 0, last });
     return { state: { ...state, mode: { ...mode, first } } };
   }
   const word = keyWord(key);
@@ -242,24 +282,20 @@ function inMachines(
   return { state };
 }
 
-function inFollow(
-  state: WatchState,
-  mode: Mode & { type: 'follow' },
-  key: Key,
-  { page, output }: KeySurroundings,
-): Pressed {
+function inFollow(state: WatchState, mode: FollowMode, key: Key, { page, output }: KeySurroundings): Pressed {
   const word = keyWord(key);
   if (word === 'q' || word === 'f' || word === 'escape' || (key.ctrl && key.name === 'c'))
     return { state: { ...state, mode: LIST }, wish: { type: 'unfollow' } };
+  if (word === '?') return { state: { ...state, mode: { type: 'help', first: 0, back: mode } } };
   if (word === 'left' || word === 'right') {
     const left = Math.max(0, mode.left + (word === 'left' ? -SIDEWAYS : SIDEWAYS));
     return { state: { ...state, mode: { ...mode, left } } };
   }
-  const moved = moveOf(key, page);
-  if (moved === undefined) return { state };
+  const move = moveOf(key);
+  if (move === undefined) return { state };
   const { top: old, ...rest } = mode;
   const last = Math.max(output.first, output.end - page);
-  const top = Math.max(output.first, Math.max(output.first, old ?? last) + moved);
+  const top = moved(Math.max(output.first, old ?? last), move, { page, first: output.first, last });
   // At the end it follows again.
   return { state: { ...state, mode: top >= last ? rest : { ...rest, top } } };
 }

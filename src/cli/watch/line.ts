@@ -62,6 +62,42 @@ export function bothEnds(left: Line, right: Line, columns: number): Line {
   return [...cut, { text: ' '.repeat(columns - rightWidth - lineWidth(cut)) }, ...right];
 }
 
+/** A text as lines of so many columns, broken between words; a longer word is cut. */
+export function wrapText(text: string, columns: number): string[] {
+  const lines: string[] = [];
+  let own = '';
+  for (const word of visibleText(text).split(' ')) {
+    const longer = own === '' ? word : `${own} ${word}`;
+    if (textWidth(longer) <= columns) own = longer;
+    else {
+      if (own !== '') lines.push(own);
+      own = cutToWidth(word, columns);
+    }
+  }
+  return [...lines, own];
+}
+
+/** The text if it fits into so many columns, else its end with `...` before it. */
+export function cutAtLeft(text: string, columns: number): string {
+  const safe = visibleText(text);
+  const width = textWidth(safe);
+  if (width <= columns) return safe;
+  const dots = '...'.slice(0, Math.max(0, columns));
+  return dots + withoutColumns(safe, width - columns + dots.length);
+}
+
+/** The text from that column on; a character that begins before it is left out. */
+export function withoutColumns(text: string, columns: number): string {
+  if (textWidth(text) === text.length) return text.slice(columns);
+  let width = 0;
+  let rest = '';
+  for (const { segment } of new Intl.Segmenter().segment(text)) {
+    if (width >= columns) rest += segment;
+    width += textWidth(segment);
+  }
+  return rest;
+}
+
 /** Columns that it takes. */
 export function lineWidth(spans: Line): number {
   return spans.reduce((sum, { text }) => sum + textWidth(visibleText(text)), 0);

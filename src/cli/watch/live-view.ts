@@ -1,18 +1,21 @@
 /** The view on a terminal: what is known becomes lines, keys become wishes, and those are carried out. */
 import type { ReadStream, WriteStream } from 'node:tty';
+import { durationText } from '../../lib/util/duration-text.ts';
 import { FOLLOW_FRAME_ROWS } from './follow-lines.ts';
 import { Follower } from './follower.ts';
-import { type Key, press, saying, type Wish } from './keys.ts';
+import { helpLines } from './help-lines.ts';
+import { type Key, press, type Wish } from './keys.ts';
 import { paintLine } from './line.ts';
 import { Refresher } from './refresher.ts';
 import { Screen } from './screen.ts';
 import type { WatchAction, WatchEvent, WatchSource } from './source.ts';
-import { FIRST_STATE, keepSelection, type WatchState } from './state.ts';
-import { viewLines } from './view.ts';
+import { FIRST_STATE, keepSelection, saying, type WatchState } from './state.ts';
+import { type Picture, seenIn, viewLines } from './view.ts';
 
 const TICK_MS = 1000;
 const BETWEEN_DRAWS_MS = 40;
 const EVENTS_KEPT = 10;
+const ACT_MS = 10_000;
 
 /** How the view behaves. */
 export interface LiveViewOptions {
@@ -20,11 +23,15 @@ export interface LiveViewOptions {
   readonly stdout: WriteStream;
   /** Called at each Ctrl-C, in place of the end; SIGINT is the caller's then. */
   readonly onInterrupt?: (() => void) | undefined;
+  /** Gives way where the process is not in the terminal's foreground; Ctrl-Z does not stop it. @default false */
+  readonly leavesBackground?: boolean;
   readonly hasColours: boolean;
   /** At the start. @default none */
   readonly filter?: string | undefined;
   readonly busyMs?: number | undefined;
   readonly idleMs?: number | undefined;
+  readonly silentMs?: number | undefined;
+  readonly actMs?: number | undefined;
 }
 
 /** Has the terminal from its making until it is disposed of, or has ended. */
@@ -50,12 +57,13 @@ export class LiveView implements Disposable {
     this.ended = new Promise((resolve) => {
       this.#end = resolve;
     });
-    const { stdin, stdout, onInterrupt, filter = '', busyMs, idleMs } = options;
+    const { stdin, stdout, onInterrupt, filter = '', busyMs, idleMs, leavesBackground } = options;
     this.#state = { ...FIRST_STATE, filter };
     this.#screen = new Screen({
       stdin,
       stdout,
       leavesSigint: onInterrupt !== undefined,
+      leavesBackground,
       onKey: (key) => this.#press(key),
       onStale: () => this.#drawSoon(),
       onEnd: () => this.#end(),
@@ -63,6 +71,9 @@ export class LiveView implements Disposable {
     this.#refresher = new Refresher({ source, filter, onChange: () => this.#refreshed(), busyMs, idleMs });
     this.#stopEvents = source.onEvents((events) => {
       this.#events = [...this.#events, ...events].slice(-EVENTS_KEPT);
+      const notice = events.findLast(({ isImportant }) => isImportant === true);
+      if (notice !== undefined)
+        this.#state = { ...this.#state, notice: { text: notice.text, at: Date.now() } };
       this.#refresher.want();
       this.#drawSoon();
     });
@@ -88,12 +99,15 @@ export class LiveView implements Disposable {
   }
 
   #press(key: Key): void {
+    const { size } = this.#screen;
+    const picture = this.#picture();
     const { state, wish } = press(this.#state, key, {
-      overview: this.#refresher.overview,
-      actions: this.#source.actions,
-      page: Math.max(1, this.#screen.size.rows - FOLLOW_FRAME_ROWS),
+      ...{ overview: picture.overview, actions: picture.actions, now: picture.now },
+      seen: seenIn(picture, size),
+      page: Math.max(1, size.rows - FOLLOW_FRAME_ROWS),
+      helpEnd: Math.max(0, helpLines(size.columns).length - (size.rows - 1)),
+      canStop: this.#options.leavesBackground !== true,
       output: { first: this.#follower?.output.first ?? 0, end: this.#follower?.output.end ?? 0 },
-      now: Date.now(),
     });
     this.#state = state;
     if (wish !== undefined) this.#carryOut(wish);
@@ -137,12 +151,19 @@ export class LiveView implements Disposable {
   }
 
   async #act(action: WatchAction, id: string): Promise<void> {
-    this.#say(`${action} job ${id} ...`);
+    const { actMs = ACT_MS } = this.#options;
+    const what = `${action} job ${id}`;
+    this.#say(`${what} ...`);
+    const late = setTimeout(
+      () => this.#say(`${what}: no answer for ${durationText(actMs, 0)}; it may still be carried out`),
+      actMs,
+    );
     try {
       this.#say(await this.#source.act(action, id));
     } catch (error) {
-      this.#say(`${action} job ${id}: ${(error as Error).message}`);
+      this.#say(`${what}: ${(error as Error).message}`);
     }
+    clearTimeout(late);
     this.#refresher.want();
   }
 
@@ -160,14 +181,18 @@ export class LiveView implements Disposable {
     }, BETWEEN_DRAWS_MS);
   }
 
-  #draw(): void {
+  #picture(): Picture {
     const { title, actions, away } = this.#source;
-    const { overview, trouble } = this.#refresher;
-    const picture = {
-      ...{ title, actions, away, overview, trouble },
-      ...{ now: Date.now(), state: this.#state, events: this.#events, output: this.#follower?.output },
+    const { overview, heardAt, unansweredMs, trouble } = this.#refresher;
+    return {
+      ...{ title, actions, away, overview, heardAt, unansweredMs, trouble },
+      ...{ silentMs: this.#options.silentMs, now: Date.now() },
+      ...{ state: this.#state, events: this.#events, output: this.#follower?.output },
     };
-    const lines = viewLines(picture, this.#screen.size);
+  }
+
+  #draw(): void {
+    const lines = viewLines(this.#picture(), this.#screen.size);
     this.#screen.draw(lines.map((spans) => paintLine(spans, this.#options.hasColours)));
   }
 }

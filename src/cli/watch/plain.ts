@@ -4,6 +4,7 @@ import { visibleText } from '../../lib/util/terminal-text.ts';
 import { tableLines } from '../queue/table.ts';
 import { coresText, memoryText, percentText } from './amount-text.ts';
 import { countsText, endedText, forText, lastLineText, waitingText } from './job-lines.ts';
+import { NOT_ALL } from './list-lines.ts';
 
 /** Lines without any control character. `now`: epoch milliseconds. */
 export function plainLines(overview: Overview, now: number): string[] {
@@ -32,15 +33,16 @@ export function plainLines(overview: Overview, now: number): string[] {
   ];
 }
 
-/** A table with a line before it, and how many more there are. Empty ones are left out. */
+/** A table with a line before it, and how many more there are. One without rows is left out, unless not all was looked at. */
 function part(
   header: readonly string[],
   rows: readonly (readonly string[])[],
-  list: Pick<OverviewJobs, 'count' | 'isCut'> = { count: rows.length },
+  { count, isCut = false }: Pick<OverviewJobs, 'count' | 'isCut'> = { count: rows.length },
 ): string[] {
-  if (rows.length === 0) return [];
-  const more = list.count - rows.length;
-  const rest = list.isCut === true ? ['and more'] : more > 0 ? [`and ${more} more`] : [];
+  if (rows.length === 0) return isCut ? ['', `${header[0]}: ${NOT_ALL}`] : [];
+  const more = count - rows.length;
+  const rest = more > 0 ? [`and ${more}${isCut ? ' or more' : ' more'}`] : [];
+  const cut = isCut && more <= 0 ? ['maybe more: only the first ones were looked at'] : [];
   return [
     '',
     ...tableLines(
@@ -48,6 +50,7 @@ function part(
       header,
     ),
     ...rest,
+    ...cut,
   ];
 }
 

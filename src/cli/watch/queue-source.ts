@@ -2,8 +2,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { OutputItem, Overview, OverviewRequest } from '../../lib/domain/overview.ts';
 import type { DoorClient } from '../../lib/queue/door-client.ts';
+import { unlessAborted } from '../../lib/queue/machine-departures.ts';
 import type { OverviewAnswer } from '../../lib/queue/overview.ts';
-import type { InfoAnswer, JobAnswer } from '../../lib/queue/requests.ts';
+import type { EventsRequest, InfoAnswer, JobAnswer, OutputRequest } from '../../lib/queue/requests.ts';
 import { visibleText } from '../../lib/util/terminal-text.ts';
 import { allRows, answer, rowsOf } from '../queue/door.ts';
 import { eventText, type StreamedEvent } from '../queue/event-text.ts';
@@ -11,7 +12,7 @@ import type { WatchAction, WatchEvent, WatchSource } from './source.ts';
 
 /** How a service is reached. */
 export interface QueueSourceOptions {
-  /** Connects to it; called again when the service was away, never twice at the same time. */
+  /** Connects to it; called again when the service was away, never twice at the same time. What comes too late is closed. */
   readonly connect: () => Promise<DoorClient>;
   /** Pauses between two tries to reach it again; each is longer than the one before. @default 1000, 5000 */
   readonly pauses?: { readonly firstMs: number; readonly longestMs: number };
@@ -19,6 +20,9 @@ export interface QueueSourceOptions {
 
 const PAUSES = { firstMs: 1000, longestMs: 5000 };
 const PAUSE_GROWTH = 1.5;
+/** More events than a person can read are not worth their traffic; nor is what a job printed screens ago. */
+const NEWEST_EVENTS = 10;
+const TAIL_BYTES = 1024 * 1024;
 const LIST = { jobs: 'list', count: 'number' } as const;
 const JOB = { id: 'string', name: 'string', command: 'string', state: 'string' } as const;
 
@@ -77,7 +81,7 @@ export class QueueSource implements WatchSource {
 
   async *output(id: string, signal: AbortSignal): AsyncGenerator<OutputItem, void, void> {
     this.#checkHere();
-    const request = { id: Number(id), follow: true };
+    const request: OutputRequest = { id: Number(id), follow: true, tailBytes: TAIL_BYTES };
     try {
       for await (const item of this.#client.stream('output', request, { signal }))
         yield answer<OutputItem>(item, { type: 'string' }, 'output');
@@ -120,8 +124,8 @@ export class QueueSource implements WatchSource {
   async #follow(): Promise<string> {
     try {
       const shape = { type: 'string', sequence: 'number' } as const;
-      for await (const event of rowsOf<StreamedEvent>(this.#client, 'events', { after: this.#last }, shape)) {
-        // The number of what was forgotten lies before those that follow.
+      const request: EventsRequest = { after: this.#last, newest: NEWEST_EVENTS };
+      for await (const event of rowsOf<StreamedEvent>(this.#client, 'events', request, shape)) {
         this.#last = event.sequence;
         const told = toldOf(event, Date.now());
         if (told !== undefined) this.#tell(told.at, told.text);
@@ -139,23 +143,33 @@ export class QueueSource implements WatchSource {
     for (let pauseMs = firstMs; !signal.aborted; pauseMs = Math.min(longestMs, pauseMs * PAUSE_GROWTH)) {
       await sleep(pauseMs, undefined, { signal }).catch(() => {});
       if (signal.aborted) return;
-      let client: DoorClient | undefined;
       try {
-        client = await this.#options.connect();
-        this.#goOnWith(client, await lookAt(client));
+        // A host that is away may take long to be known as that: whoever leaves does not wait for it.
+        this.#goOnWith(await unlessAborted(this.#reach(), signal));
         return;
       } catch (error) {
-        client?.close();
+        if (signal.aborted) return;
         const since = this.#away?.since ?? Date.now();
         this.#away = { since, reason: visibleText((error as Error).message) };
       }
     }
   }
 
-  #goOnWith(client: DoorClient, { about, last }: Found): void {
+  /** Connects once more. */
+  async #reach(): Promise<Found> {
+    const client = await this.#options.connect();
+    this.#client = client; // from now on closed by whoever leaves
+    try {
+      this.#stop.signal.throwIfAborted();
+      return await lookAt(client);
+    } catch (error) {
+      client.close();
+      throw error;
+    }
+  }
+
+  #goOnWith({ about, last }: Found): void {
     const isAnother = about.id !== this.#about.id;
-    this.#client = client;
-    if (this.#stop.signal.aborted) client.close();
     this.#about = about;
     // A data folder that was put back from a copy has seen less than we have.
     this.#last = isAnother ? last : Math.min(this.#last, last);

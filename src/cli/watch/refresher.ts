@@ -22,11 +22,14 @@ export interface RefresherOptions {
 export class Refresher {
   /** The last answer. */
   overview: Overview | undefined;
+  /** When that came. Epoch milliseconds. */
+  heardAt: number | undefined;
   /** Why the last question was not answered. */
   trouble: string | undefined;
   readonly #options: RefresherOptions;
   #filter: string;
-  #isAsking = false;
+  /** When the question was put that has no answer yet, by the clock that never jumps. */
+  #askedAt: number | undefined;
   /** Something has happened since the last question. */
   #isWanted = false;
   /** Another question was put meanwhile. */
@@ -54,13 +57,18 @@ export class Refresher {
     this.#arm();
   }
 
+  /** For how long a question has been without an answer; undefined when there is none such. */
+  get unansweredMs(): number | undefined {
+    return this.#askedAt === undefined ? undefined : performance.now() - this.#askedAt;
+  }
+
   close(): void {
     this.#isClosed = true;
     clearTimeout(this.#timer);
   }
 
   #arm(): void {
-    if (this.#isAsking || this.#isClosed) return;
+    if (this.#askedAt !== undefined || this.#isClosed) return;
     clearTimeout(this.#timer);
     const { busyMs = 500, idleMs = 2000 } = this.#options;
     const gapMs = this.#isUrgent ? 0 : this.#isWanted ? busyMs : idleMs;
@@ -69,18 +77,19 @@ export class Refresher {
   }
 
   async #ask(): Promise<void> {
-    this.#isAsking = true;
+    this.#askedAt = performance.now();
     this.#isWanted = false;
     this.#isUrgent = false;
     const { source, onChange } = this.#options;
     try {
       const request = { limit: JOBS_ASKED, ...(this.#filter !== '' && { filter: this.#filter }) };
       this.overview = await source.overview(request);
+      this.heardAt = Date.now();
       this.trouble = undefined;
     } catch (error) {
       this.trouble = (error as Error).message;
     }
-    this.#isAsking = false;
+    this.#askedAt = undefined;
     this.#answeredAt = performance.now();
     if (this.#isClosed) return;
     this.#arm();

@@ -1,6 +1,7 @@
 /** A terminal that is ours for a while: drawn line by line, and left as it was. */
 import { emitKeypressEvents, type Interface } from 'node:readline';
 import type { ReadStream, WriteStream } from 'node:tty';
+import { isInForeground } from './foreground.ts';
 import type { Key } from './keys.ts';
 
 const ESC = '\x1b[';
@@ -14,6 +15,8 @@ const END_FRAME = `${ESC}?2026l`;
 /** How long an Esc waits for the rest of an arrow key. */
 const ESCAPE_MS = 100;
 const RESUME_MS = 100;
+/** Those that end a process that does nothing about them, apart from SIGINT. */
+const ENDING_SIGNALS: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGALRM', 'SIGUSR2'];
 
 /** What a screen stands on and whom it tells. */
 export interface ScreenOptions {
@@ -21,6 +24,11 @@ export interface ScreenOptions {
   readonly stdout: WriteStream;
   /** SIGINT is the caller's. @default false */
   readonly leavesSigint?: boolean;
+  /**
+   * Ends where the process comes back from a stop and is not in the terminal's foreground, and destroys stdin at its end: the
+   * process can go on and exit in the background. @default false
+   */
+  readonly leavesBackground?: boolean | undefined;
   readonly onKey: (key: Key) => void;
   /** All has to be drawn again: another size, or back from a stop. */
   readonly onStale: () => void;
@@ -57,8 +65,8 @@ export class Screen implements Disposable {
     this.#on(stdin, 'close', () => this.#gone());
     this.#on(stdout, 'resize', () => this.redraw());
     this.#on(process, 'exit', () => this.#leave());
-    const signals = ['SIGTERM', 'SIGHUP', ...(options.leavesSigint ? [] : (['SIGINT'] as const))] as const;
-    for (const signal of signals) this.#on(process, signal, () => this.#endBy(signal));
+    for (const signal of [...ENDING_SIGNALS, ...(options.leavesSigint ? [] : (['SIGINT'] as const))])
+      this.#on(process, signal, () => this.#endBy(signal));
     this.#on(process, 'SIGCONT', () => this.#resume());
     process.on('SIGTSTP', this.#onStop);
     // Only this one option is read of the interface; its type asks for a whole one.
@@ -117,6 +125,8 @@ export class Screen implements Disposable {
     this.#leave();
     for (const end of this.#ends.splice(0)) end();
     this.#options.stdin.pause();
+    // While it is open, Node sets the terminal once more when the process exits, and a process in the background is stopped for it.
+    if (this.#options.leavesBackground === true) this.#options.stdin.destroy();
   }
 
   #enter(): void {
@@ -151,8 +161,20 @@ export class Screen implements Disposable {
     clearTimeout(this.#resumeTimer);
     process.removeListener('SIGTSTP', this.#onStop);
     process.on('SIGTSTP', this.#onStop);
+    if (this.#options.leavesBackground === true && !isInForeground()) {
+      this.#giveUp();
+      return;
+    }
     this.#enter();
     this.#options.onStale();
+  }
+
+  /** Ends without a change of the terminal's settings, for which the process would be stopped. */
+  #giveUp(): void {
+    if (this.#isEntered) this.#options.stdout.write(LEAVE);
+    this.#isEntered = false;
+    this[Symbol.dispose]();
+    this.#options.onEnd();
   }
 
   #endBy(signal: NodeJS.Signals): void {

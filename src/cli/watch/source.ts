@@ -9,6 +9,8 @@ export interface WatchEvent {
   /** Epoch milliseconds. */
   readonly at: number;
   readonly text: string;
+  /** Has to be seen: it stays until another such event comes, or a key is pressed a while later. */
+  readonly isImportant?: true;
 }
 
 /** One who can be watched. It connects again by itself when it was away. */

@@ -2,14 +2,18 @@
 import type { Overview } from '../../lib/domain/overview.ts';
 import { durationText } from '../../lib/util/duration-text.ts';
 import { momentText } from '../report/moment-text.ts';
+import { bottomLines } from './bottom-lines.ts';
 import { followLines } from './follow-lines.ts';
 import type { FollowedOutput } from './followed-output.ts';
-import { HELP_LINES } from './help-lines.ts';
-import { countsText, jobLines } from './job-lines.ts';
-import { bothEnds, fitLine, type Line, line } from './line.ts';
+import { helpLines } from './help-lines.ts';
+import { countsText } from './job-lines.ts';
+import { bothEnds, fitLine, type Line, line, lineWidth } from './line.ts';
+import { type ListsRoom, listsLines, seenJobs } from './list-lines.ts';
 import { machineLines } from './machine-lines.ts';
+import type { Seen } from './moves.ts';
 import type { WatchAction, WatchEvent, WatchSource } from './source.ts';
-import { MESSAGE_MS, SECTIONS, type Section, selectedJob, type WatchState } from './state.ts';
+import { selectedJob, type WatchState } from './state.ts';
+import { filterText, fitTitle } from './title-text.ts';
 
 /** All that is drawn. */
 export interface Picture {
@@ -20,6 +24,12 @@ export interface Picture {
   readonly state: WatchState;
   /** Absent before the first answer. */
   readonly overview: Overview | undefined;
+  /** When that came. Epoch milliseconds. @default now */
+  readonly heardAt?: number | undefined;
+  /** For how long a question has been without an answer. */
+  readonly unansweredMs?: number | undefined;
+  /** From then on it is said that there is no answer. @default 5000 */
+  readonly silentMs?: number | undefined;
   readonly away: WatchSource['away'];
   /** Why the last question was not answered, though it is not away. */
   readonly trouble?: string | undefined;
@@ -37,49 +47,85 @@ export interface Size {
 
 /** The share of the screen that machines get beside jobs. */
 const MACHINES_SHARE = 1 / 3;
+/** For so long after an answer jobs are taken to run on. A little more than lies between two answers. */
+const TRUSTED_MS = 3000;
 
 /** At most `rows` lines, none wider than `columns`; the last one is for keys, questions and messages. */
 export function viewLines(picture: Picture, size: Size): Line[] {
   const { rows, columns } = size;
   if (rows < 1 || columns < 1) return [];
-  const bottom = bottomLine(picture);
-  const above = linesAbove(picture, { columns, rows: rows - 1 }).slice(0, rows - 1);
-  while (above.length < rows - 1) above.push([]);
-  return [...above, bottom].map((spans) => fitLine(spans, columns));
+  const bottom = bottomLines(picture, size);
+  const room = rows - bottom.length;
+  const above = linesAbove(picture, { columns, rows: room }).slice(0, room);
+  while (above.length < room) above.push([]);
+  return [...above, ...bottom].map((spans) => fitLine(spans, columns));
+}
+
+/** How many jobs of each list are seen in the list's screen. */
+export function seenIn(picture: Picture, size: Size): Seen {
+  const { overview } = picture;
+  if (overview === undefined) return { running: 0, waiting: 0, ended: 0 };
+  const above = { columns: size.columns, rows: size.rows - bottomLines(picture, size).length };
+  const head = headLines(picture, above);
+  const room = { columns: above.columns, rows: above.rows - head.length };
+  const { lists } = partsOf(picture, overview, room);
+  return seenJobs(listsPicture(picture, overview), lists);
 }
 
 function linesAbove(picture: Picture, size: Size): Line[] {
   const { mode } = picture.state;
-  if (mode.type === 'help') return [...HELP_LINES.map((text) => line(text))];
+  if (mode.type === 'help') return helpPart(mode.first, size);
   const head = headLines(picture, size);
   const room = { columns: size.columns, rows: size.rows - head.length };
   if (mode.type === 'follow') return [...head, ...followLines(picture.output, mode, picture.overview, room)];
-  if (picture.overview === undefined) return [...head, line('  no answer yet', 'faint')];
+  if (picture.overview === undefined) return [...head, line(`  ${firstAnswerText(picture)}`, 'faint')];
   if (mode.type === 'machines') return [...head, ...machinesPart(picture.overview, mode.first, room)];
   return [...head, ...listPart(picture, picture.overview, room)];
 }
 
-/** Title and clock, counts, and whether it is away. */
+function helpPart(first: number, { columns, rows }: Size): Line[] {
+  const lines = helpLines(columns);
+  const start = Math.max(0, Math.min(first, lines.length - rows));
+  return lines.slice(start).map((text) => line(text));
+}
+
+/** Filter, title and clock; counts; and whether it is away. */
 function headLines(picture: Picture, { columns, rows }: Size): Line[] {
   const { title, now, state, overview } = picture;
+  const clock = line(clockText(now));
+  const room = columns - clockText(now).length - 2;
   const filter: Line =
-    state.filter === '' ? [] : [{ text: '  filter: ' }, { text: state.filter, style: 'title' }];
-  const lines: Line[] = [
-    bothEnds([{ text: title, style: 'title' }, ...filter], line(clockText(now)), columns),
-  ];
-  if (overview !== undefined && rows >= 6 && state.mode.type !== 'follow')
-    lines.push(line(countsText(overview.counts)));
+    state.filter === '' ? [] : [{ text: filterText(state.filter, room), style: 'warning' }, { text: '  ' }];
+  const shown = fitTitle(title, room - lineWidth(filter));
+  const lines: Line[] = [bothEnds([...filter, { text: shown, style: 'title' }], clock, columns)];
+  if (overview !== undefined && rows >= 5 && state.mode.type !== 'follow')
+    lines.push(line(countsText(overview.counts, columns)));
   const away = awayText(picture);
   if (away !== undefined) lines.push(line(away, 'warning'));
   return lines;
 }
 
-function awayText({ away, trouble, now }: Picture): string | undefined {
+function awayText({
+  away,
+  trouble,
+  now,
+  overview,
+  unansweredMs,
+  silentMs = 5000,
+}: Picture): string | undefined {
   if (away !== undefined) {
     const since = `${momentText(away.since, now)} (${durationText(now - away.since, 0)})`;
     return `away since ${since}: ${away.reason}; trying again`;
   }
-  return trouble === undefined ? undefined : `no answer: ${trouble}; trying again`;
+  if (trouble !== undefined) return `no answer: ${trouble}; trying again`;
+  if (overview === undefined || unansweredMs === undefined || unansweredMs < silentMs) return undefined;
+  return `no answer for ${durationText(unansweredMs, 0)}: it is stopped or very busy; still waiting`;
+}
+
+function firstAnswerText({ unansweredMs = 0 }: Picture): string {
+  return unansweredMs < 1000
+    ? 'waiting for an answer'
+    : `waiting for an answer for ${durationText(unansweredMs, 0)}`;
 }
 
 function clockText(now: number): string {
@@ -91,34 +137,45 @@ function clockText(now: number): string {
 function machinesPart({ machines }: Overview, first: number, { columns, rows }: Size): Line[] {
   const lines = machineLines(machines.slice(first), columns).flat();
   return [
-    headingLine('MACHINES', machines.length, first > 0 ? `from ${first + 1} on` : ''),
+    machinesHeading(machines.length, first > 0 ? `from ${first + 1} on` : ''),
     ...lines.slice(0, rows - 1),
   ];
 }
 
-function headingLine(word: string, count: number, remark: string): Line {
+function machinesHeading(count: number, remark: string): Line {
   return [
-    { text: `${word} ${count}`, style: 'title' },
+    { text: `MACHINES ${count}`, style: 'title' },
     { text: remark === '' ? '' : `  ${remark}`, style: 'faint' },
   ];
 }
 
-/** Machines, the three lists, the selected job's command, the last events. */
-function listPart(picture: Picture, overview: Overview, { columns, rows }: Size): Line[] {
+/** What stands above and below the lists, and the room that is left to them. */
+function partsOf(picture: Picture, overview: Overview, { columns, rows }: Size) {
   const machines = machinesInShort(overview, { columns, rows: Math.floor((rows + 2) * MACHINES_SHARE) });
   const last = lastLines(picture, rows);
-  const room = rows - machines.length - last.length;
-  const lists = listsLines(picture, overview, { columns, rows: room });
-  while (lists.length < room) lists.push([]);
-  return [...machines, ...lists.slice(0, room), ...last];
+  const lists: ListsRoom = { columns, rows: rows - machines.length - last.length };
+  return { machines, last, lists };
+}
+
+/** Machines, the three lists, the selected job's command, the last events. */
+function listPart(picture: Picture, overview: Overview, room: Size): Line[] {
+  const { machines, last, lists } = partsOf(picture, overview, room);
+  const lines = listsLines(listsPicture(picture, overview), lists).slice(0, lists.rows);
+  while (lines.length < lists.rows) lines.push([]);
+  return [...machines, ...lines, ...last];
+}
+
+/** Times of jobs go on for a little while after an answer, by the clock of who gave it: then nobody knows whether they still run. */
+function listsPicture({ state, now, heardAt = now }: Picture, overview: Overview) {
+  const beyondMs = Math.min(TRUSTED_MS, Math.max(0, now - heardAt));
+  return { state, overview, now: overview.at + beyondMs };
 }
 
 /** As many machines as fit, each whole, and how many there are besides. */
 function machinesInShort({ machines }: Overview, { columns, rows }: Size): Line[] {
   if (machines.length === 0 || rows < 2) return [];
-  const heading = headingLine('MACHINES', machines.length, '');
   const all = machineLines(machines, columns);
-  if (all.flat().length + 1 <= rows) return [heading, ...all.flat()];
+  if (all.flat().length + 1 <= rows) return [machinesHeading(machines.length, ''), ...all.flat()];
   const lines: Line[] = [];
   let shown = 0;
   // One row for the heading, which says how many more there are.
@@ -132,134 +189,14 @@ function machinesInShort({ machines }: Overview, { columns, rows }: Size): Line[
     shown = 1;
   }
   const more = machines.length - shown;
-  return [
-    headingLine('MACHINES', machines.length, more === 0 ? 'm: more' : `and ${more} more below: m`),
-    ...lines,
-  ];
+  return [machinesHeading(machines.length, more === 0 ? 'm: more' : `and ${more} more below: m`), ...lines];
 }
 
-/** The selected job's command, and the last events, where there is room. */
+/** The selected job's command in one line, and the last events, where there is room. */
 function lastLines({ state, overview, events, now }: Picture, rows: number): Line[] {
   if (rows < 12) return [];
   const job = selectedJob(state, overview);
   const command = line(job === undefined ? '' : `$ ${job.command}`, 'faint');
   const shown = events.slice(rows >= 18 ? -2 : -1);
   return [command, ...shown.map(({ at, text }) => line(`${momentText(at, now)} ${text}`, 'faint'))];
-}
-
-const HEADINGS: Readonly<Record<Section, string>> = {
-  running: 'RUNNING',
-  waiting: 'WAITING',
-  ended: 'ENDED',
-};
-
-/** One list with all the lines it would take. */
-interface List {
-  readonly section: Section;
-  readonly jobs: readonly (readonly Line[])[];
-  readonly height: number;
-  /** The place of the selected job; -1 when it is in another list. */
-  readonly selected: number;
-}
-
-function listsLines({ state, now }: Picture, overview: Overview, { columns, rows }: Size): Line[] {
-  const { id } = state.selected;
-  const lists = SECTIONS.flatMap((section): List[] => {
-    const { jobs } = overview[section];
-    if (jobs.length === 0) return [];
-    const lines = jobLines(jobs, { section, columns, now, selected: id });
-    const selected = jobs.findIndex((job) => job.id === id);
-    return [{ section, jobs: lines, height: lines.flat().length + 1, selected }];
-  });
-  if (lists.length === 0)
-    return [line(state.filter === '' ? '  no jobs' : '  no job matches the filter', 'faint')];
-  const heights = sharedRows(lists, rows);
-  return lists.flatMap((list, i) => listLines(list, overview, heights[i] ?? 0));
-}
-
-/** Each list gets its part; what one does not need goes to the list with the selection, then to the others from the top. */
-function sharedRows(lists: readonly List[], rows: number): number[] {
-  const part = Math.floor(rows / lists.length);
-  const heights = lists.map(({ height }) => Math.min(height, part));
-  let left = rows - heights.reduce((sum, height) => sum + height, 0);
-  const order = lists
-    .map((_, i) => i)
-    .sort((a, b) => Number(isSelected(lists[b])) - Number(isSelected(lists[a])));
-  for (const i of order) {
-    const more = Math.min(left, (lists[i]?.height ?? 0) - (heights[i] ?? 0));
-    heights[i] = (heights[i] ?? 0) + more;
-    left -= more;
-  }
-  // A heading without a job under it says nothing, and the selected job has to be seen.
-  return part >= 2 ? heights : lists.map((list, i) => (i === order[0] ? Math.min(list.height, rows) : 0));
-}
-
-function isSelected(list: List | undefined): boolean {
-  return list !== undefined && list.selected !== -1;
-}
-
-/** The heading and the jobs around the selected one, or the first ones, in just so many lines or fewer. */
-function listLines({ section, jobs, selected }: List, overview: Overview, rows: number): Line[] {
-  if (rows < 1) return [];
-  const room = rows - 1;
-  // Where each job begins, and where the last one ends.
-  const starts = [0];
-  for (const own of jobs) starts.push((starts.at(-1) ?? 0) + own.length);
-  const start = selected < 1 ? 0 : startLine(starts, selected, room);
-  const from = starts.indexOf(start);
-  const behind = starts.findLastIndex((begin) => begin < start + room);
-  const { count, isCut } = overview[section];
-  const isAll = from === 0 && behind >= jobs.length - 1 && count === jobs.length;
-  const remarks = [
-    ...(isCut === true ? ['or more'] : []),
-    ...(isAll || room < 1 ? [] : [`${from + 1} to ${Math.min(behind + 1, jobs.length)} shown`]),
-  ];
-  const heading = headingLine(HEADINGS[section], count, remarks.join(', '));
-  return [heading, ...jobs.flat().slice(start, start + room)];
-}
-
-/** The first line shown, so that the selected job stands about in the middle, whole if it can be. */
-function startLine(starts: readonly number[], selected: number, room: number): number {
-  const before = starts[selected] ?? 0;
-  const wanted = Math.max(0, Math.min(before - Math.floor(room / 2), (starts.at(-1) ?? 0) - room));
-  // A job's second line never stands at the top without its first.
-  const start = starts.find((begin) => begin >= wanted) ?? 0;
-  return Math.min(start, before);
-}
-
-const KEYS = '/ filter  f follow  h hold  r release  K kill  m machines  ? help  q quit';
-
-function bottomLine({ state, actions, now }: Picture): Line {
-  const { mode, message, filter } = state;
-  switch (mode.type) {
-    case 'question':
-      return line(`${mode.action} job ${labelOf(mode)}? y/n`, 'title');
-    case 'filter':
-      return [
-        { text: `/${filter}`, style: 'title' },
-        { text: '_   Enter keeps it, Esc clears it', style: 'faint' },
-      ];
-    case 'help':
-      return line('any key: back', 'faint');
-    default:
-      break;
-  }
-  if (message !== undefined && now - message.at < MESSAGE_MS) return line(message.text, 'title');
-  if (mode.type === 'machines') return line('up/down move  m back', 'faint');
-  if (mode.type === 'follow') return line('up/down scroll  left/right  End newest  q back', 'faint');
-  const keys = KEYS.split('  ').filter((key) =>
-    ACTION_KEYS.every(([action, word]) => key !== word || actions.includes(action)),
-  );
-  return line(keys.join('  '), 'faint');
-}
-
-const ACTION_KEYS: readonly (readonly [WatchAction, string])[] = [
-  ['hold', 'h hold'],
-  ['release', 'r release'],
-  ['kill', 'K kill'],
-];
-
-/** `17 (train_17)`, or the name alone where that is the id. */
-function labelOf({ id, name }: { readonly id: string; readonly name: string }): string {
-  return id === name ? id : `${id} (${name})`;
 }

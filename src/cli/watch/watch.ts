@@ -1,5 +1,6 @@
 /** Puts the live view together: a source, a terminal where there is one, else plain text. */
 import type { ReadStream, WriteStream } from 'node:tty';
+import { isInForeground } from './foreground.ts';
 import { LiveView } from './live-view.ts';
 import { plainLines } from './plain.ts';
 import { JOBS_ASKED } from './refresher.ts';
@@ -20,6 +21,11 @@ export interface WatchOptions {
   readonly onInterrupt?: () => void;
   /** Only jobs that have this text are shown, until another filter is typed. @default all */
   readonly filter?: string | undefined;
+  /**
+   * Where this process is not in the terminal's foreground, the view ends as with q, in place of the terminal stopping the
+   * process; and Ctrl-Z does not stop it. For a process that does more than show: stdin is of no use afterwards. @default false
+   */
+  readonly leavesBackground?: boolean;
   /** Ends the view, as the user does with q. */
   readonly signal?: AbortSignal;
   /** NO_COLOR and TERM count. @default process.env */
@@ -28,6 +34,10 @@ export interface WatchOptions {
   readonly busyMs?: number;
   /** The same, when nothing has. @default 2000 */
   readonly idleMs?: number;
+  /** From a question on until the view says that there is no answer. @default 5000 */
+  readonly silentMs?: number;
+  /** From an action on until the view says that there is no answer. @default 10_000 */
+  readonly actMs?: number;
 }
 
 /**
@@ -42,15 +52,15 @@ export async function watch(source: WatchSource, options: WatchOptions): Promise
     await print(source, options);
     return undefined;
   }
-  if (signal?.aborted) return undefined;
+  const { leavesBackground = false } = options;
+  if (signal?.aborted || (leavesBackground && !isInForeground())) return undefined;
   using view = new LiveView(source, {
     stdin: options.stdin as ReadStream, // `canDraw` has seen that both are terminals
     stdout: options.stdout as WriteStream,
     hasColours: !environment.NO_COLOR,
     filter: options.filter,
-    onInterrupt: options.onInterrupt,
-    busyMs: options.busyMs,
-    idleMs: options.idleMs,
+    ...{ onInterrupt: options.onInterrupt, leavesBackground },
+    ...{ busyMs: options.busyMs, idleMs: options.idleMs, silentMs: options.silentMs, actMs: options.actMs },
   });
   let stop = (): void => {};
   const stopped = new Promise<void>((resolve) => {

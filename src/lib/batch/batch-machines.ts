@@ -6,7 +6,7 @@ import type { MachinePool, PoolMachine } from '../allocator/machine-pool.ts';
 import type { SchedulerEvent } from '../domain/events.ts';
 import type { GpuSnapshot, MachineName, MachineSnapshot } from '../domain/machine.ts';
 import type { MachineState, OverviewAmount, OverviewMachine } from '../domain/overview.ts';
-import type { AvailableResources } from '../domain/resources.ts';
+import type { AvailableGpu } from '../domain/resources.ts';
 import type { EventStream } from '../util/event-stream.ts';
 import { withTimeLimit } from '../util/time-limit.ts';
 
@@ -111,59 +111,28 @@ export class BatchMachines {
 }
 
 function figuresOf(
-  { resources }: PoolMachine,
-  snapshot: MachineSnapshot,
+  { resources: { available } }: PoolMachine,
+  { takenAt, cpuCores, cpuCoresInUse, memoryTotalMiB, memoryFreeMiB, gpus }: MachineSnapshot,
 ): Pick<OverviewMachine, 'measuredAt' | 'cpuCores' | 'memoryMiB' | 'gpus'> {
-  const { measured, available } = resources;
   return {
-    measuredAt: snapshot.takenAt,
-    cpuCores: {
-      total: snapshot.cpuCores,
-      used: snapshot.cpuCoresInUse,
-      claimed: difference(available.cpuCoresInUse, measured.cpuCoresInUse),
-    },
-    memoryMiB: {
-      total: snapshot.memoryTotalMiB,
-      used: snapshot.memoryTotalMiB - snapshot.memoryFreeMiB,
-      claimed: difference(Math.floor(measured.memoryFreeMiB), available.memoryFreeMiB),
-    },
-    gpus: available.gpus.flatMap(({ index }) => {
-      const gpu = snapshot.gpus.find((one) => one.index === index);
-      return gpu === undefined ? [] : [{ index, name: gpu.name, ...gpuAmounts(gpu, measured, available) }];
+    measuredAt: takenAt,
+    cpuCores: amount(cpuCores, cpuCoresInUse, available.cpuCores - available.cpuCoresInUse),
+    memoryMiB: amount(memoryTotalMiB, memoryTotalMiB - memoryFreeMiB, available.memoryFreeMiB),
+    gpus: available.gpus.flatMap((free) => {
+      const gpu = gpus.find(({ index }) => index === free.index);
+      return gpu === undefined ? [] : [{ index: gpu.index, name: gpu.name, ...gpuAmounts(gpu, free) }];
     }),
   };
 }
 
-function gpuAmounts(
-  { index, memoryTotalMiB, memoryFreeMiB, utilization }: GpuSnapshot,
-  measured: AvailableResources,
-  available: AvailableResources,
-): { readonly memoryMiB: OverviewAmount; readonly utilization: OverviewAmount } {
-  const before = measured.gpus.find((gpu) => gpu.index === index);
-  const now = available.gpus.find((gpu) => gpu.index === index);
-  const claimed = (amount: (gpu: AvailableResources['gpus'][number]) => number) =>
-    before === undefined || now === undefined ? 0 : amount(now) - amount(before);
+function gpuAmounts({ memoryTotalMiB, memoryFreeMiB, utilization }: GpuSnapshot, free: AvailableGpu) {
   return {
-    memoryMiB: {
-      total: memoryTotalMiB,
-      used: memoryTotalMiB - memoryFreeMiB,
-      claimed: difference(
-        0,
-        claimed((gpu) => Math.floor(gpu.memoryFreeMiB)),
-      ),
-    },
-    utilization: {
-      total: 1,
-      used: utilization,
-      claimed: difference(
-        claimed((gpu) => gpu.utilizationInUse),
-        0,
-      ),
-    },
+    memoryMiB: amount(memoryTotalMiB, memoryTotalMiB - memoryFreeMiB, free.memoryFreeMiB),
+    utilization: amount(1, utilization, 1 - free.utilizationInUse),
   };
 }
 
-/** The ledger counts in 1/10000, and rounds what others use. */
-function difference(more: number, less: number): number {
-  return Math.max(0, Math.round((more - less) * 1000) / 1000);
+/** `free`: what the ledger has for further jobs, which counts in 1/10000 and rounds what others use. */
+function amount(total: number, used: number, free: number): OverviewAmount {
+  return { total, used, taken: Math.max(0, Math.round((total - free) * 1000) / 1000) };
 }

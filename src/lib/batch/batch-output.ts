@@ -20,16 +20,20 @@ export interface BatchOutputOptions {
   readonly signal?: AbortSignal;
   /** How often the files are looked at while they do not grow. @default 300 */
   readonly pollMs?: number;
+  /** Of what was printed before, so much of each stream is told. @default 1 MiB */
+  readonly tailBytes?: number;
 }
 
+const TAIL_BYTES = 1024 * 1024;
+
 /**
- * What a job printed and prints, piece by piece, until it has ended or the signal aborts; one that waits is waited for. A
- * failed attempt's last words may be missing where another one follows: its files are put beside at its end.
+ * What a job printed and prints, piece by piece, until it has ended or the signal aborts; one that waits is waited for. Of
+ * much that was printed before only the end is told. A failed attempt's last words may be missing where another one follows: its files are put beside at its end.
  * @throws SchedulerError when a file cannot be read
  */
 export async function* batchOutput(options: BatchOutputOptions): AsyncGenerator<OutputItem, void, void> {
-  const { paths, standing, signal, pollMs = 300 } = options;
-  const files = new GrowingFiles();
+  const { paths, standing, signal, pollMs = 300, tailBytes = TAIL_BYTES } = options;
+  const files = new GrowingFiles({ tailBytes });
   let attempt: number | undefined;
   while (signal?.aborted !== true) {
     // Looked at before the files: whatever the job printed until it ended is in them then.

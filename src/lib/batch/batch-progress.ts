@@ -70,7 +70,7 @@ export class BatchProgress {
       endedAt: told?.at ?? Date.now(),
       ...(told === undefined ? {} : { machine: told.machine }),
       ...(startedAt === undefined ? {} : { startedAt }),
-      ...(state === 'success' ? {} : { reason: visibleText(whyText(outcome)) }),
+      ...reasonOf(state, outcome),
     });
     if (this.#lately.length > ENDED_KEPT) this.#lately.shift();
   }
@@ -108,6 +108,15 @@ export class BatchProgress {
     return this.#again.get(id);
   }
 
+  /** A job of this run that has ended, as far as that is still known; undefined while it waits or runs. */
+  ended({ id, name, command }: Job): OverviewJob | undefined {
+    const end = this.#ends.get(id);
+    if (end === undefined) return undefined;
+    const { state, outcome } = end;
+    const told = this.#lately.find((one) => one.id === id);
+    return told ?? { id, name, command, state, ...(outcome && { outcome, ...reasonOf(state, outcome) }) };
+  }
+
   /** Those that ended lately, the last to end first. */
   endedLately(): readonly OverviewJob[] {
     return [...this.#lately].reverse();
@@ -128,6 +137,10 @@ function stateOf(outcome: JobOutcome): JobEnd['state'] & QueueState {
     default:
       return 'fail';
   }
+}
+
+function reasonOf(state: JobEnd['state'], outcome: JobOutcome): Pick<OverviewJob, 'reason'> {
+  return state === 'success' ? {} : { reason: visibleText(whyText(outcome)) };
 }
 
 function whyText(outcome: JobOutcome): string {

@@ -4,29 +4,30 @@ import { UsageError } from '../domain/errors.ts';
 import { type Job, type JobId, jobId } from '../domain/job.ts';
 import type { OutputItem, Overview, OverviewRequest } from '../domain/overview.ts';
 import type { Engine } from '../engine/engine.ts';
-import type { SkippedJob } from '../stores/result-folder.ts';
 import { visibleText } from '../util/terminal-text.ts';
+import { BatchLookup } from './batch-lookup.ts';
 import { batchOutput, type JobStanding } from './batch-output.ts';
 import { BatchOverview, type BatchOverviewOptions, printedFiles } from './batch-overview.ts';
 import type { BatchProgress } from './batch-progress.ts';
 
 /** What is watched. */
-export interface BatchWatchOptions extends BatchOverviewOptions {
+export interface BatchWatchOptions extends Omit<BatchOverviewOptions, 'lookup'> {
   readonly pool: MachinePool;
   readonly engine: Engine;
   readonly progress: BatchProgress;
   readonly jobs: readonly Job[];
-  readonly skipped: readonly SkippedJob[];
 }
 
 /** Watches one batch. */
 export class BatchWatch {
   readonly #options: BatchWatchOptions;
+  readonly #lookup: BatchLookup;
   readonly #overview: BatchOverview;
 
   constructor(options: BatchWatchOptions) {
     this.#options = options;
-    this.#overview = new BatchOverview(options);
+    this.#lookup = new BatchLookup(options.jobs, options.skipped);
+    this.#overview = new BatchOverview({ ...options, lookup: this.#lookup });
   }
 
   /** What there is to see. To be asked as often as they look. */
@@ -39,9 +40,9 @@ export class BatchWatch {
    * @throws UsageError when there is no such job, SchedulerError when a file cannot be read
    */
   output(id: string, signal?: AbortSignal): AsyncIterable<OutputItem> {
-    const { results, skipped } = this.#options;
+    const { results } = this.#options;
     const { name } = this.#jobOf(id);
-    const earlier = skipped.find(({ job }) => job.id === id);
+    const earlier = this.#lookup.skipped(jobId(id));
     const isOver: JobStanding | undefined =
       earlier === undefined
         ? undefined
@@ -58,11 +59,11 @@ export class BatchWatch {
    * @throws UsageError when there is no such job
    */
   kill(id: string, reason: string): string {
-    const { engine, pool, progress, skipped } = this.#options;
+    const { engine, pool, progress } = this.#options;
     const { name } = this.#jobOf(id);
     const running = engine.find(jobId(id));
     if (running === undefined) {
-      const isOver = progress.endOf(jobId(id)) !== undefined || skipped.some(({ job }) => job.id === id);
+      const isOver = progress.endOf(jobId(id)) !== undefined || this.#lookup.skipped(jobId(id)) !== undefined;
       return isOver ? `${name} has ended already` : `${name} does not run: only what runs can be ended`;
     }
     running.cancel(reason);
@@ -81,7 +82,7 @@ export class BatchWatch {
   }
 
   #jobOf(id: string): Job {
-    const job = this.#options.jobs.find((one) => one.id === id);
+    const job = this.#lookup.byId(id);
     if (job === undefined) throw new UsageError(`there is no job ${visibleText(id)} in this batch`);
     return job;
   }

@@ -7,7 +7,10 @@ import type { QueueState } from './queue.ts';
 
 /** How much is to be told. */
 export interface OverviewRequest {
-  /** Only jobs that have this text, in any case of letters, in their id, name, command or machine. Counts and machines are told of all. */
+  /**
+   * Only jobs that have this text, in any case of letters, in their id, name, command, machine, or state as people call it
+   * (`fail`, `held`). Counts and machines are told of all. A job that is named by its id is found wherever it is.
+   */
   readonly filter?: string;
   /** The most jobs of each list, 0 to 200. */
   readonly limit: number;
@@ -95,10 +98,10 @@ export interface OverviewMachine {
 /** How much there is of something, and where it goes. */
 export interface OverviewAmount {
   readonly total: number;
-  /** As measured, whoever uses it. */
+  /** As measured, whoever uses it. Of what is managed: what our jobs that run there have asked for. */
   readonly used: number;
-  /** What our jobs that run there have asked for. */
-  readonly claimed: number;
+  /** What further jobs cannot have: what others use, and what our jobs that run there have asked for. */
+  readonly taken: number;
 }
 
 /** A piece of what a job prints. */

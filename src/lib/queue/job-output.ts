@@ -30,6 +30,8 @@ export interface StreamOutputOptions {
   readonly id: QueueJobId;
   /** Goes on until the job has ended; one that waits is waited for. @default false */
   readonly follow?: boolean;
+  /** Leaves out what was printed before the last so many bytes of each stream, up to the end of a line. @default nothing is left out */
+  readonly tailBytes?: number;
   readonly outputsOf: (job: QueueJob) => JobOutputs;
   readonly signal?: AbortSignal;
   /** How often the files are looked at while they do not grow. @default 300 */
@@ -43,7 +45,7 @@ export interface StreamOutputOptions {
  */
 export async function* streamOutput(options: StreamOutputOptions): AsyncGenerator<OutputItem, void, void> {
   const { store, id, follow = false, signal, pollMs = 300 } = options;
-  const reader = new AttemptReader();
+  const reader = new AttemptReader(new GrowingFiles(options));
   while (signal?.aborted !== true) {
     // Looked at before the files: whatever the job printed until it ended is in them then.
     const job = store.get(id);
@@ -68,7 +70,11 @@ export async function* streamOutput(options: StreamOutputOptions): AsyncGenerato
 class AttemptReader {
   /** The attempt whose output is read; 0 as long as there is none. */
   #attempt = 0;
-  readonly #files = new GrowingFiles();
+  readonly #files: GrowingFiles;
+
+  constructor(files: GrowingFiles) {
+    this.#files = files;
+  }
 
   /** Goes on with the attempt that the job is at. Returns its number when another one was read before. */
   turnTo({ spec, state, attempt, startedAt }: QueueJob): number | undefined {

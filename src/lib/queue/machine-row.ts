@@ -82,6 +82,15 @@ export class MachineCapacities {
       known = { snapshot, ledger: new VirtualResources(capacityOf(snapshot, gpusAllowed)) };
       this.#ledgers.set(machine, known);
     }
-    return known.ledger.explain(request);
+    const { cpuCores } = known.ledger.measured;
+    return known.ledger.explain(request).map((short) => ({ ...short, message: everText(short, cpuCores) }));
   }
+}
+
+/** What a machine has is to be told here, not what is free of it. */
+function everText({ resource, requested, available, message }: Shortfall, cpuCores: number): string {
+  if (resource === 'memoryMiB') return `it has ${available} MiB of memory, ${requested} MiB requested`;
+  if (resource === 'cpuCores')
+    return `it has ${cpuCores} ${cpuCores === 1 ? 'core' : 'cores'}, ${requested} requested`;
+  return resource === 'gpuMemoryMiB' ? message.replace(' MiB free,', ' MiB,') : message;
 }

@@ -19,24 +19,24 @@ type Figures = Pick<OverviewMachine, 'measuredAt' | 'cpuCores' | 'memoryMiB' | '
 function figuresOf({ facts }: MachineLook): Figures {
   const { machine, whole, snapshot, gpusAllowed } = facts;
   if (machine === undefined || whole === undefined) return {};
-  const { measured, available } = machine.resources;
+  const { available } = machine.resources;
   const managed = snapshot?.managed;
   const usable = new Set(capacityOf(whole, gpusAllowed).gpus.map(({ index }) => index));
   return {
     measuredAt: whole.takenAt,
     cpuCores: amount(
       managed?.cpuCores ?? whole.cpuCores,
-      whole.cpuCoresInUse,
-      available.cpuCoresInUse - measured.cpuCoresInUse,
+      available.cpuCoresInUse,
+      managed === undefined ? whole.cpuCoresInUse : undefined,
     ),
-    memoryMiB: amount(
+    memoryMiB: memoryAmount(
       managed?.memoryMiB ?? whole.memoryTotalMiB,
-      whole.memoryTotalMiB - whole.memoryFreeMiB,
-      Math.floor(measured.memoryFreeMiB) - available.memoryFreeMiB,
+      available,
+      managed?.memoryMiB === undefined ? whole : undefined,
     ),
     gpus: whole.gpus
       .filter(({ index }) => usable.has(index))
-      .map((gpu) => gpuFigures(gpu, gpuOf(measured.gpus, gpu), gpuOf(available.gpus, gpu))),
+      .map((gpu) => gpuFigures(gpu, gpuOf(available.gpus, gpu))),
   };
 }
 
@@ -44,24 +44,30 @@ function gpuOf(gpus: readonly AvailableGpu[], { index }: GpuSnapshot): Available
   return gpus.find((gpu) => gpu.index === index) ?? { index, memoryFreeMiB: 0, utilizationInUse: 0 };
 }
 
-/** `before` and `now`: what is free of it without our jobs, and with what they ask for. */
-function gpuFigures(gpu: GpuSnapshot, before: AvailableGpu, now: AvailableGpu) {
-  const { index, name, memoryTotalMiB, memoryFreeMiB, utilization } = gpu;
+function gpuFigures(gpu: GpuSnapshot, free: AvailableGpu) {
+  const { index, name, memoryTotalMiB, utilization } = gpu;
   return {
     ...{ index, name },
-    memoryMiB: amount(
-      memoryTotalMiB,
-      memoryTotalMiB - memoryFreeMiB,
-      Math.floor(before.memoryFreeMiB) - now.memoryFreeMiB,
-    ),
-    utilization: amount(1, utilization, now.utilizationInUse - before.utilizationInUse),
+    memoryMiB: memoryAmount(memoryTotalMiB, free, gpu),
+    utilization: amount(1, free.utilizationInUse, utilization),
   };
 }
 
-/** The ledger rounds to ten thousandths: what it makes of a difference is no claim. */
-function amount(total: number, used: number, claimed: number): OverviewAmount {
+/** `free`: by the ledger. */
+function memoryAmount(
+  total: number,
+  free: { readonly memoryFreeMiB: number },
+  measured: { readonly memoryTotalMiB: number; readonly memoryFreeMiB: number } | undefined,
+): OverviewAmount {
+  const used = measured && measured.memoryTotalMiB - measured.memoryFreeMiB;
+  return amount(total, total - free.memoryFreeMiB, used);
+}
+
+/** Of what is managed it does not count what is measured: used is what was asked for. */
+function amount(total: number, taken: number, used = taken): OverviewAmount {
+  // The ledger counts in ten thousandths, and is below 0 where jobs hold more than there is.
   const rounded = (value: number) => Math.max(0, Math.round(value * 1000) / 1000);
-  return { total: rounded(total), used: rounded(used), claimed: rounded(claimed) };
+  return { total: rounded(total), used: rounded(used), taken: rounded(taken) };
 }
 
 /** The job that runs on the service's machine for another one, by that one's name. */

@@ -16,10 +16,13 @@ export interface ReasonFacts extends Omit<ExplainOptions, 'store' | 'now'> {
   readonly version: string;
 }
 
-/** A job that waits; `ahead`: how many come before it, where it may start now. */
+/** A job that waits. */
 export interface Waiting {
   readonly job: QueueJob;
+  /** How many come before it, where it may start now. */
   readonly ahead?: number;
+  /** It was not come upon among the first so many: whether it may start now was not looked at. */
+  readonly beyond?: number;
 }
 
 type Place = ExplainAnswer['machines'][number];
@@ -32,16 +35,20 @@ export class WaitReasons {
   readonly #byKind = new Map<string, string | undefined>();
 
   /** Why this job waits. */
-  reasonOf({ job, ahead }: Waiting, facts: ReasonFacts): string {
+  reasonOf({ job, ahead, beyond }: Waiting, facts: ReasonFacts): string {
     const { spec, state, isHeld } = job;
     if (state === 'user-hold') return 'held';
     if (state === 'holding')
       return parentsText(facts.store.waitsFor(job.id)) + (isHeld ? ', and is held' : '');
-    if (ahead === undefined) return besideText(job, facts.now);
+    const bar = facts.barOf?.(spec);
+    if (bar !== undefined) return shortSentence(bar);
+    if (ahead === undefined && (beyond === undefined || isBeside(job, facts.now)))
+      return besideText(job, facts.now);
     const trouble = spec.runHere === true ? undefined : facts.troubleIn?.(spec.results);
     if (trouble !== undefined) return `results cannot be kept now: ${visibleText(trouble)}`;
     const missing = this.#missingFor(job, facts);
     if (missing !== undefined) return missing;
+    if (ahead === undefined) return `more than ${beyond} jobs before it`;
     if (ahead === 0) return 'starts next';
     const first = facts.store.headSince()?.job;
     if (facts.order === 'strict' && first !== undefined) return `job ${first} comes first`;
@@ -79,6 +86,11 @@ function parentsText(parents: readonly number[]): string {
   return `waits for ${parents.length === 1 ? 'job' : 'jobs'} ${parents.slice(0, IDS_SHOWN).join(', ')}${more}`;
 }
 
+/** Whether it may have to wait for its time or its array: which of an array may start now is not looked for. */
+function isBeside({ spec: { beginAt = 0, array } }: QueueJob, now: number): boolean {
+  return beginAt > now || array?.atOnce !== undefined;
+}
+
 function besideText({ spec: { beginAt, array } }: QueueJob, now: number): string {
   if (beginAt !== undefined && beginAt > now) return `begins in ${durationText(beginAt - now, 0)}`;
   if (array?.atOnce !== undefined) return `at most ${array.atOnce} of its array run at once`;
@@ -110,7 +122,11 @@ function farness({ reasons, shortfalls }: Place): number {
 function shortText({ reasons, shortfalls }: Place): string {
   const [first] = shortfalls;
   const isOther = reasons.length > shortfalls.length;
-  if (isOther || first === undefined) return (reasons[0] ?? '').replace(/^It /, '').replace(/\.$/, '');
+  if (isOther || first === undefined) return shortSentence(reasons[0] ?? '');
   const more = shortfalls.length > 1 ? `, and ${shortfalls.length - 1} more` : '';
   return `${first.message}${more}`;
+}
+
+function shortSentence(sentence: string): string {
+  return sentence.replace(/^It /, '').replace(/\.$/, '');
 }

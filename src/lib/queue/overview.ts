@@ -5,7 +5,10 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Overview, OverviewJobs, OverviewRequest } from '../domain/overview.ts';
 import { FINAL_STATES, type QueueJob, type QueueJobId, type QueueState } from '../domain/queue.ts';
-import { hasText, LastLines, overviewJob, RunningGpus } from './overview-jobs.ts';
+import { LastLines } from '../util/last-line.ts';
+import type { JobOutputs } from './job-output.ts';
+import { firstOf, hasText, namedId } from './overview-filter.ts';
+import { overviewJob, RunningGpus } from './overview-jobs.ts';
 import { explainedMachines, overviewMachine, runsHereOf } from './overview-machines.ts';
 import { type ReasonFacts, type Waiting, WaitReasons } from './overview-reasons.ts';
 import type { MachineLook } from './queue-machines.ts';
@@ -14,7 +17,7 @@ import type { ServiceParts } from './service-parts.ts';
 /** What an overview is made of. */
 export type OverviewParts = Pick<
   ServiceParts,
-  'store' | 'pool' | 'order' | 'keptFree' | 'troubleIn' | 'outputsOf'
+  'store' | 'pool' | 'order' | 'keptFree' | 'barOf' | 'troubleIn' | 'outputsOf'
 > & { readonly machines: Pick<ServiceParts['machines'], 'looks' | 'noteWatched' | 'canEver'> };
 
 /** What the verb answers. */
@@ -37,6 +40,13 @@ export interface OverviewOptions {
 
 /** A filter looks through so many in one go: a millisecond. */
 const PAGE_JOBS = 500;
+
+/** A request, with the job that its filter names by its id, wherever that is. */
+interface Look extends OverviewRequest {
+  readonly named: QueueJob | undefined;
+}
+
+const WAITING_STATES: readonly QueueState[] = ['queued', 'holding', 'user-hold'];
 
 interface Shared {
   readonly overview: Promise<OverviewAnswer>;
@@ -93,11 +103,12 @@ export class Overviews {
     const counts = store.counts();
     const jobsOn = countsByMachine(running);
     const facts = this.#reasonFacts(looks, running, at);
-    const ended = this.#endedJobs(request, counts);
+    const look: Look = { ...request, named: this.#named(request) };
+    const ended = this.#endedJobs(look, counts);
     const { lastEvent } = store;
     const [runningJobs, waiting] = await Promise.all([
-      this.#runningJobs(running, request),
-      this.#waitingJobs(request, counts, facts),
+      this.#runningJobs(running, look),
+      this.#waitingJobs(look, counts, facts),
     ]);
     return {
       ...{ at, counts, lastEvent },
@@ -107,20 +118,24 @@ export class Overviews {
     };
   }
 
-  async #runningJobs(
-    running: readonly QueueJob[],
-    { filter, limit }: OverviewRequest,
-  ): Promise<OverviewJobs> {
+  #named({ filter = '' }: OverviewRequest): QueueJob | undefined {
+    const id = namedId(filter);
+    const job = id === undefined ? undefined : this.#parts.store.get(id);
+    return job !== undefined && hasText(filter)(job) ? job : undefined;
+  }
+
+  async #runningJobs(running: readonly QueueJob[], { filter, limit, named }: Look): Promise<OverviewJobs> {
     const found = running.filter(hasText(filter));
     const startOf = ({ startedAt = Infinity }: QueueJob) => startedAt;
     found.sort((a, b) => (startOf(a) === startOf(b) ? a.id - b.id : startOf(a) - startOf(b)));
-    const told = found.slice(0, limit).map(async (job) => {
+    const isNamed = found.find(({ id }) => id === named?.id);
+    const told = firstOf(found, isNamed, limit).map(async (job) => {
       const gpus = this.#gpus.of(job.id);
       // Until it has begun, the files may be an earlier attempt's.
       const line =
         job.startedAt === undefined
           ? undefined
-          : await this.#lines.of(job.id, this.#parts.outputsOf(job.spec, job.id));
+          : await this.#lines.of(pathsOf(this.#parts.outputsOf(job.spec, job.id)));
       return overviewJob(job, {
         ...(gpus === undefined ? {} : { gpus }),
         ...(line === undefined ? {} : { lastLine: line }),
@@ -129,16 +144,12 @@ export class Overviews {
     return { jobs: await Promise.all(told), count: found.length };
   }
 
-  async #waitingJobs(
-    request: OverviewRequest,
-    counts: Overview['counts'],
-    facts: ReasonFacts,
-  ): Promise<OverviewJobs> {
-    const { filter = '', limit } = request;
+  async #waitingJobs(look: Look, counts: Overview['counts'], facts: ReasonFacts): Promise<OverviewJobs> {
+    const { filter = '', limit } = look;
     const { found, count, isCut } =
       filter === ''
         ? { found: this.#firstWaiting(limit), count: waitingOf(counts), isCut: false }
-        : await this.#foundWaiting(request);
+        : await this.#foundWaiting(look);
     const jobs = found.map((waiting) =>
       overviewJob(waiting.job, { reason: this.#reasons.reasonOf(waiting, facts) }),
     );
@@ -152,7 +163,7 @@ export class Overviews {
     return found;
   }
 
-  async #foundWaiting({ filter, limit }: OverviewRequest) {
+  async #foundWaiting({ filter, limit, named }: Look) {
     const { mostWaiting = 5000 } = this.#options;
     const matches = hasText(filter);
     // By id: between two pages a job may have moved on to where it is looked at once more.
@@ -168,16 +179,24 @@ export class Overviews {
       if (matches(waiting.job)) found.set(waiting.job.id, waiting);
       if (looked % PAGE_JOBS === 0) await nextTurn(); // others have questions, too
     }
-    return { found: [...found.values()].slice(0, limit), count: found.size, isCut };
+    if (named !== undefined && WAITING_STATES.includes(named.state) && !found.has(named.id))
+      found.set(named.id, { job: named, beyond: looked });
+    const told = firstOf([...found.values()], named && found.get(named.id), limit);
+    return { found: told, count: found.size, isCut };
   }
 
-  #endedJobs({ filter = '', limit }: OverviewRequest, counts: Overview['counts']): OverviewJobs {
+  #endedJobs({ filter = '', limit, named }: Look, counts: Overview['counts']): OverviewJobs {
     const total = sumOf(counts, FINAL_STATES);
     if (filter === '') return { jobs: this.#lastEnded(limit).map((job) => overviewJob(job)), count: total };
     const { mostEnded = 500 } = this.#options;
     const looked = this.#lastEnded(mostEnded);
     const found = looked.filter(hasText(filter));
-    const jobs = found.slice(0, limit).map((job) => overviewJob(job));
+    let isNamed = found.find(({ id }) => id === named?.id);
+    if (isNamed === undefined && named !== undefined && FINAL_STATES.includes(named.state)) {
+      isNamed = named;
+      found.push(named);
+    }
+    const jobs = firstOf(found, isNamed, limit).map((job) => overviewJob(job));
     return { jobs, count: found.length, ...(looked.length < total ? { isCut: true } : {}) };
   }
 
@@ -199,6 +218,7 @@ export class Overviews {
       ...{ store, order, now },
       ...(keptFree === undefined ? {} : { keptFree }),
       machines: explainedMachines(looks, pool, machines, runsHereOf(running)),
+      barOf: (spec) => this.#parts.barOf(spec),
       troubleIn: (results) => this.#parts.troubleIn(results),
       version: JSON.stringify([store.lastEvent, keptFree, states]),
     };
@@ -206,7 +226,7 @@ export class Overviews {
 }
 
 function waitingOf(counts: Overview['counts']): number {
-  return sumOf(counts, ['queued', 'holding', 'user-hold']);
+  return sumOf(counts, WAITING_STATES);
 }
 
 function sumOf(counts: Overview['counts'], states: readonly QueueState[]): number {
@@ -219,4 +239,8 @@ function countsByMachine(running: readonly QueueJob[]): ReadonlyMap<string, numb
   for (const { machine, spec } of running)
     if (machine !== undefined && spec.runHere !== true) counts.set(machine, (counts.get(machine) ?? 0) + 1);
   return counts;
+}
+
+function pathsOf({ out, err }: JobOutputs): readonly string[] {
+  return err === undefined ? [out] : [out, err];
 }

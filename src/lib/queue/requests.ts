@@ -210,6 +210,8 @@ export interface RemoveJobRequest {
 export interface OutputRequest {
   readonly id: QueueJobId;
   readonly follow?: boolean;
+  /** Leaves out what was printed before the last so many bytes of each stream, up to the end of a line. @default nothing is left out */
+  readonly tailBytes?: number;
 }
 
 /** `wait`: streams a job when it has ended, until all have; one that is not known is refused at once. */
@@ -259,6 +261,8 @@ export interface EventsRequest {
   readonly after?: number;
   /** Ends when there are no more. @default true */
   readonly follow?: boolean;
+  /** Of what happens within half a second, only the newest so many are told, for people. @default all */
+  readonly newest?: number;
 }
 
 /** `import`: pieces of the state's text, the last with `isLast`; begins anew with `index` 0. */

@@ -16,19 +16,17 @@ const idsOrWord: check.Check = (value, path) => {
 
 /** The most jobs at once that a machine can be limited to. */
 const MOST_JOBS = 1_000_000;
-
-const limit: check.Check = (value, path) => {
-  if (!Number.isSafeInteger(value) || (value as number) < 0 || (value as number) > MOST_JOBS)
-    check.mistake(path, `a whole number from 0 to ${MOST_JOBS}`, value);
-};
-
 /** The most jobs of a list that an overview tells. */
 const MOST_TOLD = 200;
+/** The most events that are read at once for one who wants the newest. */
+const MOST_NEWEST = 1000;
 
-const toldLimit: check.Check = (value, path) => {
-  if (!Number.isSafeInteger(value) || (value as number) < 0 || (value as number) > MOST_TOLD)
-    check.mistake(path, `a whole number from 0 to ${MOST_TOLD}`, value);
-};
+const wholeWithin =
+  (least: number, most: number): check.Check =>
+  (value, path) => {
+    if (!Number.isSafeInteger(value) || (value as number) < least || (value as number) > most)
+      check.mistake(path, `a whole number from ${least} to ${most}`, value);
+  };
 
 /** A check of a verb's arguments, which come back. Without any, they are taken for an empty object. */
 function taking(
@@ -54,15 +52,18 @@ export const removeMachine = taking(
   { name: check.filledText, how: check.oneOf('refuse', 'wait', 'kill') },
   { drop: check.truth },
 );
-export const configure = taking({ machine: check.filledText, maxJobs: limit });
+export const configure = taking({ machine: check.filledText, maxJobs: wholeWithin(0, MOST_JOBS) });
 export const list = taking({}, { states, from: id, limit: id });
 export const jobs = taking({ ids: idsOrWord }, { priority: check.wholeNumber });
 export const removeJob = taking({ script: check.filledText, args: texts });
 export const clean = taking({ olderThanMs: check.numberWithin(0) }, { states: ends });
-export const output = taking({ id }, { follow: check.truth });
+export const output = taking({ id }, { follow: check.truth, tailBytes: check.wholeFrom(0) });
 export const wait = taking({ ids });
-export const overview = taking({ limit: toldLimit }, { filter: check.text });
-export const events = taking({}, { after: check.wholeFrom(0), follow: check.truth });
+export const overview = taking({ limit: wholeWithin(0, MOST_TOLD) }, { filter: check.text });
+export const events = taking(
+  {},
+  { after: check.wholeFrom(0), follow: check.truth, newest: wholeWithin(1, MOST_NEWEST) },
+);
 export const stop = taking({ how: check.oneOf('leave', 'when-idle', 'kill') });
 
 const oneIdOf = taking({ id });

@@ -3,6 +3,7 @@ import { UsageError } from '../domain/errors.ts';
 import { FINAL_STATES, type QueueJob, type QueueJobId, type QueueState } from '../domain/queue.ts';
 import { ALL_STATES } from '../stores/queue-store-options.ts';
 import type { VerbAnswer } from '../stores/queue-verbs.ts';
+import { Bell } from './bell.ts';
 import type { RequestContext, Verb } from './door-connection.ts';
 import { DoorError } from './door-protocol.ts';
 import { explainJob } from './explain.ts';
@@ -29,12 +30,12 @@ import type {
 import { sameScript } from './script-store.ts';
 import type { ServiceParts } from './service-parts.ts';
 import type { StateTransfer } from './state-transfer.ts';
+import { streamEvents } from './streamed-events.ts';
 import { prepareSubmit } from './submission.ts';
 import * as check from './verb-checks.ts';
 import { explainOptions, submissionOptions } from './verb-context.ts';
 
 const LIST_LIMIT = 1000;
-const EVENTS_AT_ONCE = 1000;
 
 /** The verbs of a service. */
 export function verbsOf(service: ServiceParts, transfer: StateTransfer): { readonly [verb: string]: Verb } {
@@ -112,14 +113,14 @@ export function verbsOf(service: ServiceParts, transfer: StateTransfer): { reado
       return { ids, freedBytes: await service.removeUnused() };
     },
     output: (args, { signal }) => {
-      const { id, follow = false } = check.output(args) as OutputRequest;
-      known(service, id);
+      const request = check.output(args) as OutputRequest;
+      known(service, request.id);
       const outputs = (job: QueueJob) => service.outputsOf(job.spec, job.id);
-      return streamOutput({ store, id, follow, outputsOf: outputs, signal });
+      return streamOutput({ ...request, store, outputsOf: outputs, signal });
     },
     overview: (args) => overviews.of(check.overview(args) as OverviewRequest),
     wait: (args, context) => waitFor(service, check.wait(args) as WaitRequest, context),
-    events: (args, context) => streamEvents(service, check.events(args) as EventsRequest, context),
+    events: (args, { signal }) => streamEvents(check.events(args) as EventsRequest, { store, signal }),
     export: async function* () {
       for await (const text of transfer.export()) yield { text };
     },
@@ -187,53 +188,5 @@ async function* waitFor(
     }
   } finally {
     stopHearing();
-  }
-}
-
-async function* streamEvents(
-  { store }: ServiceParts,
-  { after, follow = true }: EventsRequest,
-  { signal }: RequestContext,
-): AsyncGenerator<unknown> {
-  const bell = new Bell(signal);
-  let last = after ?? store.lastEvent;
-  const stopHearing = store.onEvents(() => bell.ring());
-  try {
-    const oldest = store.oldestEvent;
-    if (oldest !== undefined && last + 1 < oldest && after !== 0)
-      yield { sequence: oldest - 1, at: Date.now(), type: 'queue:events-forgotten', after: last, oldest };
-    while (!signal.aborted) {
-      const events = store.eventsAfter(last, EVENTS_AT_ONCE);
-      for (const event of events) {
-        last = event.sequence;
-        if (event.type !== 'told') yield event;
-        else yield { sequence: event.sequence, ...(event.event as object) }; // as it was told, with its own time
-      }
-      if (events.length > 0) continue;
-      if (!follow) return;
-      await bell.rung();
-    }
-  } finally {
-    stopHearing();
-  }
-}
-
-/** Wakes one who waits; a ring while nobody does is not lost. */
-class Bell {
-  #isRung = false;
-  #wake: () => void = () => {};
-
-  constructor(signal: AbortSignal) {
-    signal.addEventListener('abort', () => this.ring(), { once: true });
-  }
-
-  ring(): void {
-    this.#isRung = true;
-    this.#wake();
-  }
-
-  async rung(): Promise<void> {
-    if (!this.#isRung) await new Promise<void>((resolve) => (this.#wake = resolve));
-    this.#isRung = false;
   }
 }

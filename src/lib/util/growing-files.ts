@@ -17,11 +17,31 @@ export interface GrowingPiece {
 const PIECE_BYTES = 256 * 1024;
 const STREAMS = ['out', 'err'] as const;
 
+/** How they are read. */
+export interface GrowingFilesOptions {
+  /**
+   * Of what is there already when a stream is read first, only the last so many bytes are read, beginning with a whole
+   * line: what came long ago is worth no traffic to whoever wants to see how it goes on. @default everything is read
+   */
+  readonly tailBytes?: number;
+}
+
+/** A line that is longer is not looked through for its end: reading begins in its midst. */
+const LONGEST_LINE_BYTES = 64 * 1024;
+
 /** Remembers how far the files were read. */
 export class GrowingFiles {
-  #offsets = { out: 0, err: 0 };
+  readonly #tailBytes: number | undefined;
+  /** Undefined for a stream in which nothing was found yet, of which the beginning may be left out. */
+  #offsets: { out: number | undefined; err: number | undefined };
 
-  /** The files begin anew: what is read next is read from their start. */
+  constructor({ tailBytes }: GrowingFilesOptions = {}) {
+    this.#tailBytes = tailBytes;
+    const start = tailBytes === undefined ? 0 : undefined;
+    this.#offsets = { out: start, err: start };
+  }
+
+  /** The files begin anew: what is read next is read from their start, whole. */
   restart(): void {
     this.#offsets = { out: 0, err: 0 };
   }
@@ -37,12 +57,15 @@ export class GrowingFiles {
       isAny = false;
       for (const stream of STREAMS) {
         const path = paths[stream];
-        const left = ends[stream] - this.#offsets[stream];
-        if (path === undefined || left <= 0) continue;
-        const piece = await readPiece(path, this.#offsets[stream], Math.min(left, PIECE_BYTES));
+        const end = ends[stream];
+        if (path === undefined || end === 0) continue;
+        const offset = this.#offsets[stream] ?? (await tailStart(path, end, this.#tailBytes));
+        this.#offsets[stream] = offset;
+        if (end <= offset) continue;
+        const piece = await readPiece(path, offset, Math.min(end - offset, PIECE_BYTES));
         if (piece.length === 0) continue;
         isAny = true;
-        this.#offsets[stream] += piece.length;
+        this.#offsets[stream] = offset + piece.length;
         yield { type: 'chunk', stream, base64: piece.toString('base64') };
       }
     }
@@ -52,6 +75,19 @@ export class GrowingFiles {
 async function sizeOf(path: string | undefined): Promise<number> {
   if (path === undefined) return 0;
   return (await withPlainFile(path, async (file) => (await file.stat()).size)) ?? 0;
+}
+
+/** Where the last so many bytes of a file of `size` bytes begin; from there on to where a line begins. */
+async function tailStart(path: string, size: number, tailBytes = size): Promise<number> {
+  const from = size - tailBytes;
+  if (from <= 0) return 0;
+  // With the byte before: a line may begin just there.
+  const window = await readPiece(path, from - 1, Math.min(tailBytes + 1, LONGEST_LINE_BYTES));
+  const newline = window.indexOf(0x0a);
+  if (newline >= 0) return from + newline;
+  // Not in the midst of a character.
+  const rest = window.subarray(1, 4).findIndex((byte) => (byte & 0xc0) !== 0x80);
+  return from + Math.max(0, rest);
 }
 
 async function readPiece(path: string, from: number, bytes: number): Promise<Buffer> {

@@ -1,6 +1,7 @@
 /** The last line in files that grow: what a job printed last. */
 import { stat } from 'node:fs/promises';
 import { withPlainFile } from './plain-file.ts';
+import { withTimeLimit } from './time-limit.ts';
 
 const TAIL_BYTES = 4096;
 const MOST_CHARACTERS = 500;
@@ -41,4 +42,27 @@ function lastLineOf(tail: Buffer): string | undefined {
   const text = new TextDecoder().decode(tail, { stream: true });
   const line = text.split(/[\r\n]/).findLast((part) => part.trim() !== '');
   return line === undefined ? undefined : [...line.trimEnd()].slice(0, MOST_CHARACTERS).join('');
+}
+
+/** Reads last lines again and again, also where a disk may hang. */
+export class LastLines {
+  readonly #limitMs: number;
+  readonly #underWay = new Map<string, Promise<string | undefined>>();
+
+  /** `limitMs`: files on a network disk may not answer; longer than that nobody waits for them. */
+  constructor(limitMs = 1000) {
+    this.#limitMs = limitMs;
+  }
+
+  /** As `lastLine`; undefined also when it does not come in time. Never rejects. */
+  async of(paths: readonly string[]): Promise<string | undefined> {
+    const key = paths.join('\0');
+    let reading = this.#underWay.get(key);
+    if (reading === undefined) {
+      // One that hangs is not asked for once more with each look.
+      reading = lastLine(paths).finally(() => this.#underWay.delete(key));
+      this.#underWay.set(key, reading);
+    }
+    return await withTimeLimit(reading, this.#limitMs, () => new Error('too late')).catch(() => undefined);
+  }
 }

@@ -241,6 +241,16 @@ test('status leaves out columns that nobody needs', () => {
     'MACHINE  STATE  RUNNING',
     'gpubox   ready  3 (4 17 18)',
   ]);
+  // How many wait, as the header says: not which.
+  const waiting = [17, 18, 19];
+  expect(statusLines(MACHINES.slice(0, 1).map((machine) => ({ ...machine, waiting })))).toEqual([
+    'MACHINE  STATE  RUNNING      WAITING FOR IT',
+    'gpubox   ready  3 (4 17 18)  3',
+  ]);
+  const many = Array.from({ length: 1000 }, (_, n) => n + 1);
+  expect(statusLines(MACHINES.slice(0, 1).map((machine) => ({ ...machine, waiting: many })))[1]).toMatch(
+    / 1000 or more$/,
+  );
 });
 
 test('a submit has a line of JSON for each job, or its id, some thousand to a piece', () => {

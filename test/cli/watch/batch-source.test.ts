@@ -1,14 +1,16 @@
 /** A batch as the live view sees it: in the process that runs it, and through its door. */
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { BatchDoor } from '../../../src/cli/watch/batch-door.ts';
 import { BatchDoorSource } from '../../../src/cli/watch/batch-door-source.ts';
 import { BatchEvents } from '../../../src/cli/watch/batch-events.ts';
-import { BatchSource, batchTitle } from '../../../src/cli/watch/batch-source.ts';
-import type { WatchSource } from '../../../src/cli/watch/source.ts';
+import { type BatchEnd, BatchSource, batchTitle } from '../../../src/cli/watch/batch-source.ts';
+import type { WatchEvent, WatchSource } from '../../../src/cli/watch/source.ts';
 import { jobNameStem } from '../../../src/lib/batch/batch-file.ts';
 import { batchPlace } from '../../../src/lib/batch/batch-place.ts';
 import { BatchRun } from '../../../src/lib/batch/batch-run.ts';
@@ -53,8 +55,8 @@ async function start(lines: readonly string[], results = 'job_results') {
     tuning: { ssh: { configFile: '/dev/null' }, outputPollMs: 50 },
   });
   batch.events.subscribe((event) => events.report(event));
-  let end: (said: string) => void = () => {};
-  const over = new Promise<string>((resolve) => {
+  let end: (how: BatchEnd) => void = () => {};
+  const over = new Promise<BatchEnd>((resolve) => {
     end = resolve;
   });
   const options = { title: batchTitle(file, results), events, over };
@@ -62,17 +64,20 @@ async function start(lines: readonly string[], results = 'job_results') {
   const door = await BatchDoor.open(batch, place, options);
   await batch.connect();
   return {
-    ...{ batch, door, place, end, events, file },
+    ...{ batch, door, place, end, events, file, options },
     here: new BatchSource(batch, options),
     there: () => BatchDoorSource.open({ place, file, firstWaitMs: 0, pauseMs: 50 }),
     name: (line: number) => `${jobNameStem(file)}.${line}`,
     close: async () => {
-      end('closed');
+      end({ text: 'closed' });
       await door.close();
       await batch.close();
     },
   };
 }
+
+setFlagsFromString('--expose-gc');
+const collect = runInNewContext('gc') as () => void;
 
 function heardBy(source: WatchSource): string[] {
   const heard: string[] = [];
@@ -117,8 +122,8 @@ test('through its door a batch looks as it does in its own process: overview, ev
   expect(heard.here).toContain('a word from the command');
   expect(heard.here.join('\n')).toMatch(/failed: .*\.2; sleep 6021 \(cancelled: ended by hand in --watch/);
 
-  run.end('that was it');
-  expect(await there.over).toBe('that was it');
+  run.end({ text: 'that was it', badLines: 1 });
+  expect([await there.over, there.badLines]).toEqual(['that was it', 1]);
   await run.close();
   expect(existsSync(run.place.door)).toBe(false);
 });
@@ -163,7 +168,7 @@ test('one that cannot have a door says why, and a door that closes without a wor
   await run.door.close(); // its process holds the batch on
   await until(() => there.away !== undefined, { deadlineMs: 10_000 });
   await expect(there.overview({ limit: 1 })).rejects.toThrow('the batch does not answer');
-  const again = await BatchDoor.open(run.batch, run.place, { ...run.here, events: run.events });
+  const again = await BatchDoor.open(run.batch, run.place, run.options);
   await until(() => there.away === undefined, { deadlineMs: 10_000 });
   expect((await there.overview({ limit: 1 })).counts.queued).toBe(1);
   expect(heard.at(-1)).toBe('the batch answers again');
@@ -172,7 +177,64 @@ test('one that cannot have a door says why, and a door that closes without a wor
 
   await mkdir(run.place.door);
   await writeFile(join(run.place.door, 'door'), 'no folder');
-  await expect(BatchDoor.open(run.batch, run.place, { ...run.here, events: run.events })).rejects.toThrow();
+  await expect(BatchDoor.open(run.batch, run.place, run.options)).rejects.toThrow();
   await expect(run.there()).rejects.toThrow(/is held by process \d+, which cannot be watched/);
   await run.batch.close();
 });
+
+test('no door is opened, nor looked for, in a folder that somebody else may have put there', async () => {
+  const run = await start(['true']);
+  await run.door.close();
+  const { door } = run.place;
+  const victim = join(folder, 'victim');
+  await mkdir(victim);
+  await chmod(victim, 0o755);
+  await symlink(victim, door);
+  await expect(BatchDoor.open(run.batch, run.place, run.options)).rejects.toThrow('it is no folder');
+  await expect(run.there()).rejects.toThrow('it is no folder');
+  expect((await stat(victim)).mode & 0o777).toBe(0o755);
+  expect(await readdir(victim)).toEqual([]);
+  await rm(door);
+
+  await mkdir(door);
+  await chmod(door, 0o777);
+  await expect(BatchDoor.open(run.batch, run.place, run.options)).rejects.toThrow('others than its owner');
+  await rm(door, { recursive: true });
+
+  await using _again = await BatchDoor.open(run.batch, run.place, run.options);
+  if (process.getuid?.() === 0) {
+    await chown(door, 12345, 12345);
+    await expect(run.there()).rejects.toThrow('it belongs to the user with the id 12345');
+    await chown(door, 0, 0);
+  }
+  await run.close();
+});
+
+test('whatever happens, those who watch hear the newest of it together, and it leaves nothing behind', async () => {
+  const run = await start(['true']);
+  const client = await DoorClient.connect(run.place.door);
+  const events = client.stream('events');
+  await events.next();
+  run.events.note('first of all');
+  expect((await events.next()).value).toMatchObject([{ text: 'first of all' }]);
+  run.events.note('to be seen', true);
+  for (let i = 0; i < 20_000; i++) run.events.note(`line ${i}`);
+  const { value } = await events.next();
+  const newest = Array.from({ length: 9 }, (_, i) => `line ${i + 19_991}`);
+  expect((value as WatchEvent[]).map(({ text }) => text)).toEqual(['to be seen', ...newest]);
+
+  const wakeUp = async (times: number) => {
+    for (let i = 0; i < times; i++) {
+      run.events.note('again');
+      run.events.flush();
+      await events.next();
+    }
+    collect();
+    return process.memoryUsage().heapUsed;
+  };
+  const before = await wakeUp(1000);
+  const grown = (await wakeUp(10_000)) - before;
+  expect(grown).toBeLessThan(1_500_000); // 150 bytes for each
+  client.close();
+  await run.close();
+}, 60_000);

@@ -7,7 +7,10 @@ import { job, NOW, overviewOf, sampleOverview } from './sample.ts';
 const surroundings: KeySurroundings = {
   overview: sampleOverview(),
   actions: ['hold', 'release', 'kill'],
+  seen: { running: 2, waiting: 2, ended: 2 },
   page: 3,
+  helpEnd: 5,
+  canStop: true,
   output: { first: 10, end: 110 },
   now: NOW,
 };
@@ -38,14 +41,34 @@ const selectedAfter = (words: readonly string[], state?: WatchState) => typed(wo
 
 describe('the selection', () => {
   test('begins at the first job, and moves through all lists and no further', () => {
-    expect(start.selected).toEqual({ id: '17', index: 0 });
+    expect(start.selected).toEqual({ id: '17', section: 'running', index: 0 });
     expect(selectedAfter(['up'])).toBe('17');
     expect(selectedAfter(['down', 'j'])).toBe('19');
     expect(selectedAfter(['down', 'j', 'k'])).toBe('18');
-    expect(selectedAfter(['pagedown'])).toBe('20');
-    expect(selectedAfter(['end'])).toBe('15');
-    expect(selectedAfter(['end', 'down', 'pageup'])).toBe('20');
-    expect(selectedAfter(['end', 'home'])).toBe('17');
+  });
+
+  test('a page stays within its list, and goes on into the next from its end', () => {
+    const ids = [4, 5, 6, 7, 8];
+    const overview = overviewOf({
+      running: [job(1, 'running'), job(2, 'running')],
+      waiting: ids.map((id) => job(id, 'queued')),
+      ended: [job(9, 'success')],
+    });
+    const walk = (key: string, count: number, from = keepSelection(FIRST_STATE, overview)) => {
+      const seen: (string | undefined)[] = [];
+      for (let i = 0, state = from; i < count; i++) {
+        state = typed([key], state, { overview }).state;
+        seen.push(state.selected.id);
+      }
+      return seen;
+    };
+    expect(walk('pagedown', 7)).toEqual(['2', '4', '6', '8', '9', '9', '9']);
+    const end = typed(['3'], undefined, { overview }).state;
+    expect(walk('pageup', 6, end)).toEqual(['8', '6', '4', '2', '1', '1']);
+    expect(walk('end', 3)).toEqual(['2', '9', '9']);
+    const middle = typed(['2', 'down'], undefined, { overview }).state;
+    expect(walk('home', 2, middle)).toEqual(['4', '1']);
+    expect(walk('end', 2, middle)).toEqual(['8', '9']);
   });
 
   test('jumps to lists', () => {
@@ -59,12 +82,18 @@ describe('the selection', () => {
   test('stays with its job while lists change, and in its place when the job has gone', () => {
     const on19 = typed(['2']).state;
     const ended = overviewOf({ running: [job(18, 'running')], ended: [job(19, 'success'), job(16, 'fail')] });
-    expect(keepSelection(on19, ended).selected).toEqual({ id: '19', index: 1 });
-    const gone = overviewOf({ running: [1, 2, 3, 4].map((id) => job(id, 'running')) });
-    expect(keepSelection(on19, gone).selected).toEqual({ id: '3', index: 2 });
+    expect(keepSelection(on19, ended).selected).toEqual({ id: '19', section: 'ended', index: 0 });
+    const running = [1, 2, 3, 4].map((id) => job(id, 'running'));
+    const gone = overviewOf({ running, waiting: [job(20, 'queued')] });
+    expect(keepSelection(on19, gone).selected.id).toBe('20');
+    expect(keepSelection(on19, overviewOf({ running })).selected.id).toBe('1');
     const none = keepSelection(on19, overviewOf({}));
-    expect(none.selected.id).toBeUndefined();
-    expect(typed(['down'], none, { overview: overviewOf({}) }).state.selected.id).toBeUndefined();
+    expect(keepSelection(none, sampleOverview()).selected.id).toBe('19');
+    // What a filter found far down its list is nowhere near without it, but still in that list.
+    const found = keepSelection(on19, overviewOf({ waiting: [job(900, 'queued')] }));
+    expect(found.selected).toEqual({ id: '900', section: 'waiting', index: 0 });
+    expect(keepSelection(found, sampleOverview()).selected.id).toBe('19');
+    expect(typed(['K'], none, { overview: overviewOf({}) }).state.message?.text).toBe('no job is selected');
   });
 });
 
@@ -92,6 +121,15 @@ describe('what is done to jobs', () => {
     expect(wish).toBeUndefined();
     expect(state.mode).toEqual({ type: 'list' });
     expect(state.message?.text).toBe('job 17 is not killed');
+  });
+
+  test('one that has ended is not asked for', () => {
+    const { state, wish } = typed(['3', 'K']);
+    expect([state.mode.type, wish, state.message?.text]).toEqual([
+      'list',
+      undefined,
+      'job 16 has ended already',
+    ]);
   });
 
   test.each(['k', 'K', 'Enter', 'down', 'Space'])('%s is no answer', (key) => {
@@ -170,8 +208,25 @@ describe('the output of a job', () => {
 test('other screens and their way back', () => {
   expect(typed(['?']).state.mode.type).toBe('help');
   expect(typed(['?', 'z']).state.mode.type).toBe('list');
+  expect(typed(['?', 'down', 'pagedown', 'pagedown']).state.mode).toEqual({ type: 'help', first: 5 });
+  expect(typed(['f', 'left', 'right', '?', 'q']).state.mode).toMatchObject({
+    type: 'follow',
+    id: '17',
+    left: 16,
+  });
   expect(typed(['m', 'down', 'down', 'down', 'down']).state.mode).toEqual({ type: 'machines', first: 2 });
   expect(typed(['m', 'm']).state.mode.type).toBe('list');
+});
+
+test('what has to be seen stays for a while, whatever is typed', () => {
+  const state = { ...start, notice: { text: 'nothing more starts', at: NOW - 2000 } };
+  expect(typed(['down'], state).state.notice).toBeDefined();
+  expect(typed(['down'], state, { now: NOW + 1000 }).state.notice).toBeUndefined();
+});
+
+test('Ctrl-Z does not stop what is more than a view', () => {
+  const { state, wish } = typed(['Ctrl-Z'], start, { canStop: false });
+  expect([wish, state.message?.text]).toEqual([undefined, 'Ctrl-Z would stop the batch: q leaves the view']);
 });
 
 test('leaving', () => {

@@ -2,8 +2,12 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { FollowedOutput } from '../../../src/cli/watch/followed-output.ts';
+import { Follower } from '../../../src/cli/watch/follower.ts';
 import { plainLines } from '../../../src/cli/watch/plain.ts';
 import { printedLine } from '../../../src/cli/watch/printed-text.ts';
+import { UsageError } from '../../../src/lib/domain/errors.ts';
+import type { OutputItem } from '../../../src/lib/domain/overview.ts';
+import { until } from '../../rig/until.ts';
 import { job, NOW, overviewOf, sampleOverview } from './sample.ts';
 
 const chunk = (bytes: Uint8Array | string, stream: 'out' | 'err' = 'out') =>
@@ -95,12 +99,12 @@ test('plain tables: everything in full, and nothing that a terminal would obey',
     waiting: { jobs: [job(19, 'queued', { name, reason: 'bad \x1b[2J\nreason' })], count: 35 },
   };
   expect(plainLines(overview, NOW)).toEqual([
-    '2 running  1 queued  1 held  1 waiting for others  1 done  1 failed',
+    '2 running  1 queued  1 held  1 waiting for others  1 failed  1 done',
     '',
-    'MACHINE  STATE     CORES    MEMORY    GPUS                        JOBS  WHY',
-    'gpubox   ready     3.1/8    12/62G    0: 85% 8/24G; 1: 85% 8/24G  1',
-    'cpubox   draining  128/128  300/900M                              1     asked for',
-    'attic    away                                                     2     no answer for 30s',
+    'MACHINE  STATE     CORES    MEMORY    GPUS                            JOBS  WHY',
+    'gpubox   ready     6/8      20/62G    0: 100% 16/24G; 1: 100% 16/24G  1',
+    'cpubox   draining  128/128  300/900M                                  1     asked for',
+    'attic    away                                                         2     no answer for 30s',
     '',
     'RUNNING  NAME      MACHINE  GPUS  FOR    LAST LINE',
     '17       train_17  gpubox   0,1   1h02m  epoch 4/10 loss 0.31',
@@ -115,4 +119,36 @@ test('plain tables: everything in full, and nothing that a terminal would obey',
     '15     train_15  done, 14:03',
   ]);
   expect(plainLines(overviewOf({}), NOW)).toEqual(['no jobs']);
+  const cut = { jobs: [job(19, 'queued')], count: 1, isCut: true };
+  const none = { jobs: [], count: 0, isCut: true };
+  expect(plainLines({ ...overviewOf({}), waiting: cut, ended: none }, NOW).slice(2)).toEqual([
+    'WAITING  NAME      WHY',
+    '19       train_19  queued',
+    'maybe more: only the first ones were looked at',
+    '',
+    'ENDED: none found so far; only the first ones were looked at',
+  ]);
+});
+
+test('a job that is not known is asked for once, a source that is away again', async () => {
+  const asked: string[] = [];
+  const source = {
+    output(id: string): AsyncIterable<OutputItem> {
+      asked.push(id);
+      throw id === '404' ? new UsageError('there is no job 404') : new Error('the service is away');
+    },
+  };
+  const followed = async (id: string, count: number) => {
+    const follower = new Follower({ source, id, againMs: 1, onChange: () => {} });
+    await until(() => asked.filter((own) => own === id).length >= count, { deadlineMs: 10_000 });
+    return follower;
+  };
+  const away = await followed('17', 3);
+  away.close();
+  expect(textsOf(away.output)[0]).toBe('the service is away; trying again');
+  const unknown = await followed('404', 1);
+  await until(() => textsOf(unknown.output).length > 0, { deadlineMs: 10_000 });
+  expect(textsOf(unknown.output)).toEqual(['there is no job 404']);
+  await unknown.ended;
+  expect(asked.filter((id) => id === '404')).toHaveLength(1);
 });

@@ -26,12 +26,13 @@ export function overviewOf(
     readonly ended?: readonly OverviewJob[];
   },
   machines: readonly OverviewMachine[] = [],
+  at = NOW,
 ): Overview {
   const { running = [], waiting = [], ended = [] } = lists;
   const counts: Record<QueueState, number> = { ...NO_JOBS };
   for (const { state } of [...running, ...waiting, ...ended]) counts[state]++;
   const list = (jobs: readonly OverviewJob[]) => ({ jobs, count: jobs.length });
-  return { at: NOW, counts, machines, running: list(running), waiting: list(waiting), ended: list(ended) };
+  return { at, counts, machines, running: list(running), waiting: list(waiting), ended: list(ended) };
 }
 
 /** A job with a number. */
@@ -39,7 +40,7 @@ export function job(id: number, state: QueueState, more: Partial<OverviewJob> = 
   return { id: String(id), name: `train_${id}`, command: `python train.py ${id}`, state, ...more };
 }
 
-/** Two machines, and jobs in each list. `now`: epoch milliseconds. */
+/** Two machines, and jobs in each list, as they are at `now`: epoch milliseconds. */
 export function sampleOverview(now = NOW): Overview {
   return overviewOf(
     {
@@ -54,8 +55,8 @@ export function sampleOverview(now = NOW): Overview {
       ],
       waiting: [
         job(19, 'queued', { reason: 'no machine has 2 GPUs free' }),
-        job(20, 'user-hold', { reason: 'by ann' }),
-        job(21, 'holding', { reason: 'waits for 17' }),
+        job(20, 'user-hold', { reason: 'held' }),
+        job(21, 'holding', { reason: 'waits for job 17' }),
       ],
       ended: [
         job(16, 'fail', { endedAt: now - MINUTE_MS, outcome: { type: 'exited', exitCode: 3 } }),
@@ -68,13 +69,13 @@ export function sampleOverview(now = NOW): Overview {
         state: 'ready',
         jobs: 1,
         measuredAt: now,
-        cpuCores: { total: 8, used: 3.1, claimed: 6 },
-        memoryMiB: { total: 63_488, used: 12_288, claimed: 20_000 },
+        cpuCores: { total: 8, used: 3.1, taken: 6 },
+        memoryMiB: { total: 63_488, used: 12_288, taken: 20_000 },
         gpus: [0, 1].map((index) => ({
           index,
           name: 'NVIDIA A100',
-          memoryMiB: { total: 24_576, used: 8192, claimed: 16_384 },
-          utilization: { total: 1, used: 0.85, claimed: 1 },
+          memoryMiB: { total: 24_576, used: 8192, taken: 16_384 },
+          utilization: { total: 1, used: 0.85, taken: 1 },
         })),
       },
       {
@@ -82,10 +83,11 @@ export function sampleOverview(now = NOW): Overview {
         state: 'draining',
         reason: 'asked for',
         jobs: 1,
-        cpuCores: { total: 128, used: 127.6, claimed: 4 },
-        memoryMiB: { total: 900, used: 300, claimed: 0 },
+        cpuCores: { total: 128, used: 127.6, taken: 4 },
+        memoryMiB: { total: 900, used: 300, taken: 0 },
       },
       { name: 'attic', state: 'away', reason: 'no answer for 30s', jobs: 2 },
     ],
+    now,
   );
 }

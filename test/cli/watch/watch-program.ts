@@ -1,6 +1,6 @@
 /**
  * Run by watch.test.ts in a real terminal: `watch-program FOLDER` watches what files in that folder say. `overview.json` the
- * overview, `away` why it is away, `slow` answers only come when it is gone, `output` what every job has printed, `ended` that it
+ * overview (but for its moment), `away` why it is away, `slow` answers only come when it is gone, `output` what every job has printed, `ended` that it
  * has ended, `events` lines that have happened, `over` what it says at its end. It writes `pid`,
  * `requests` and `acts`.
  */
@@ -16,7 +16,8 @@ const has = (name: string) => existsSync(join(folder, name));
 const read = (name: string) => (has(name) ? readFileSync(join(folder, name)) : Buffer.alloc(0));
 
 async function when(name: string): Promise<string> {
-  while (!has(name)) await sleep(20);
+  // A test that failed has taken the folder away.
+  for (; !has(name); await sleep(20)) if (!existsSync(folder)) process.exit(1);
   return String(read(name));
 }
 
@@ -34,7 +35,7 @@ async function* output(signal: AbortSignal): AsyncGenerator<OutputItem> {
 }
 
 const source: WatchSource = {
-  title: 'queue of ann@desk',
+  title: 'queue on desk (/home/ann/.local/share/job_queue)',
   actions: ['hold', 'release', 'kill'],
   get away() {
     return has('away') ? { since: Date.now() - 62_000, reason: String(read('away')) } : undefined;
@@ -49,13 +50,22 @@ const source: WatchSource = {
       const found = jobs.filter(({ name }) => name.includes(filter));
       return { jobs: found, count: found.length };
     };
-    return { ...all, running: only(all.running), waiting: only(all.waiting), ended: only(all.ended) };
+    return {
+      ...all,
+      at: Date.now(),
+      running: only(all.running),
+      waiting: only(all.waiting),
+      ended: only(all.ended),
+    };
   },
   onEvents(listener) {
     let told = 0;
     const timer = setInterval(() => {
       const lines = String(read('events')).split('\n').filter(Boolean);
-      const fresh = lines.slice(told).map((text) => ({ at: Date.now(), text }));
+      const fresh = lines.slice(told).map((text) => ({
+        ...{ at: Date.now(), text },
+        ...(text.startsWith('Ctrl-C') && { isImportant: true as const }),
+      }));
       told = lines.length;
       if (fresh.length > 0) listener(fresh);
     }, 20);
@@ -64,6 +74,7 @@ const source: WatchSource = {
   output: (_id, signal) => output(signal),
   async act(action, id) {
     appendFileSync(join(folder, 'acts'), `${action} ${id}\n`);
+    while (has('slow')) await sleep(20);
     return `job ${id}: ${action} is done`;
   },
   async [Symbol.asyncDispose]() {},
@@ -76,9 +87,14 @@ const said = await watch(source, {
   stdout,
   busyMs: 50,
   idleMs: 100,
+  silentMs: 1000,
+  actMs: 1000,
+  leavesBackground: flags.includes('--batch'),
   ...(flags.includes('--interrupt') && {
     onInterrupt: () => appendFileSync(join(folder, 'acts'), 'interrupt\n'),
   }),
 });
 console.log(`said: ${said ?? 'nothing'}`);
+// What is more than a view goes on without it.
+if (flags.includes('--batch')) console.log(`and at the end: ${await source.over}`);
 process.exit(0);

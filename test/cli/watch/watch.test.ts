@@ -1,7 +1,7 @@
 /** The view as people use it: a real terminal, real keys. */
 import { execFile } from 'node:child_process';
 import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -76,7 +76,7 @@ describe('in a terminal', () => {
     await tmux.type(commandLine);
 
     const lines = await tmux.shows('> 17 train_17');
-    expect(lines[0]).toMatch(/^queue of ann@desk +\d\d:\d\d:\d\d$/);
+    expect(lines[0]).toMatch(/^queue on desk \(\/home\/ann\/.local\/share\/job_queue\) +\d\d:\d\d:\d\d$/);
     expect(lines).toContain(
       '  cpubox  cpu [########] 128/128  mem [###-----] 300/900M   1 job  draining ...',
     );
@@ -92,15 +92,15 @@ describe('in a terminal', () => {
     const sample = sampleOverview(Date.now());
     tell('overview.json', { ...sample, running: { jobs: [hostile], count: 1 } });
     await tmux.shows('\\u202eescaped\\x07 模型');
-    expect((await tmux.screen())[0]).toContain('queue of ann@desk');
+    expect((await tmux.screen())[0]).toContain('queue on desk');
     tell('overview.json', sample);
     await tmux.shows('epoch 4/10');
 
     tell('events', 'job 15 has ended\n');
     await tmux.shows('job 15 has ended');
 
-    await tmux.press('Home', 'Down', 'j', 'k', '2', 'K');
-    await tmux.shows('kill job 19 (train_19)? y/n');
+    await tmux.press('Home', 'Down', 'k', 'j', '2', 'K');
+    await tmux.shows('y/n: kill job 19 (train_19)?');
     await tmux.press('n');
     await tmux.shows('job 19 is not killed');
     await tmux.press('h', 'K', 'y');
@@ -108,7 +108,7 @@ describe('in a terminal', () => {
     expect(told('acts')).toEqual(['hold 19', 'kill 19']);
 
     await tmux.press('/', '1', '7');
-    await tmux.shows('filter: 17');
+    await tmux.shows(/^filter: 17 {2}queue on desk/m);
     await until(async () => !(await tmux.screen()).join('\n').includes('train_18'), {
       deadlineMs: DEADLINE_MS,
     });
@@ -119,9 +119,17 @@ describe('in a terminal', () => {
     // A slow answer holds up no key.
     tell('slow', '');
     await tmux.press('?');
-    await tmux.shows('any key: back');
-    untell('slow');
+    await tmux.shows('any other key: back');
     await tmux.press('q');
+    // Nor does it look as if nothing were wrong, and what nobody answers is said.
+    await tmux.shows(/no answer for \d+s: it is stopped or very busy/);
+    await tmux.press('2', 'r');
+    await tmux.shows('release job 19: no answer for 1s; it may still be carried out');
+    untell('slow');
+    await tmux.shows('job 19: release is done');
+    await until(async () => !(await tmux.screen()).join('\n').includes('no answer for 1s'), {
+      deadlineMs: DEADLINE_MS,
+    });
 
     tell('away', 'the service is gone');
     await tmux.shows(/away since \d\d:\d\d \(1m02s\): the service is gone; trying again/);
@@ -132,7 +140,7 @@ describe('in a terminal', () => {
     });
 
     await tmux.ask('resize-window', '-x', '40', '-y', '10');
-    const small = await tmux.shows('waiti...');
+    const small = await tmux.shows('2 run  1 fail  1 queued');
     expect(small.length).toBeLessThanOrEqual(11);
     await tmux.ask('resize-window', '-x', '80', '-y', '24');
     await tmux.shows('ENDED 2');
@@ -169,7 +177,7 @@ describe('in a terminal', () => {
     expect(await tmux.variable('alternate_on')).toBe('0');
   });
 
-  test.each(['SIGTERM', 'SIGHUP', 'SIGINT'] as const)(
+  test.each(['SIGTERM', 'SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGALRM', 'SIGUSR2'] as const)(
     '%s gives the terminal back, and ends the process',
     { timeout: TEST_MS },
     async (signal) => {
@@ -183,7 +191,7 @@ describe('in a terminal', () => {
       process.kill(pidOf(), signal);
       await until(isGone, { deadlineMs: DEADLINE_MS, describe: 'the process to end' });
       await tmux.type('echo "code $?"');
-      await tmux.shows(`code ${{ SIGTERM: 143, SIGHUP: 129, SIGINT: 130 }[signal]}`);
+      await tmux.shows(`code ${128 + constants.signals[signal]}`);
       await expectRestored(tmux, settings);
     },
   );
@@ -227,6 +235,39 @@ describe('in a terminal', () => {
     await tmux.press('C-c', 'Down');
     await tmux.shows('> 18 train_18');
     expect(told('acts')).toEqual(['interrupt']);
+  });
+
+  test('what is more than a view is never stopped for it', { timeout: TEST_MS }, async () => {
+    await using tmux = await Tmux.open(80, 24);
+    const inBatch = commandLine.replace('; echo', ' --batch; echo');
+    // Begun in the background: there is no view, and nothing stops.
+    await tmux.type(`{ ${inBatch}; } &`);
+    await tmux.shows('said: nothing');
+    tell('over', 'first');
+    await tmux.shows('and at the end: first');
+    await tmux.shows('code 0');
+    untell('over');
+    await tmux.type('clear; echo before');
+    await tmux.shows(/^before/m);
+    await tmux.type(inBatch.replace(/;.*/, ''));
+    await tmux.shows('> 17 train_17');
+    await tmux.press('C-z');
+    await tmux.shows('Ctrl-Z would stop the batch: q leaves the view');
+    tell('events', 'Ctrl-C: nothing more starts\n');
+    await tmux.shows(/^Ctrl-C: nothing more starts\nCtrl-Z would stop/m);
+    // Stopped by somebody else, and continued in the background.
+    process.kill(pidOf(), 'SIGSTOP');
+    await tmux.shows('prompt>');
+    // The terminal is as the view left it, with no line mode.
+    await tmux.ask('send-keys', '-l', 'bg');
+    await tmux.press('C-j');
+    await tmux.shows('said: nothing');
+    expect(await tmux.variable('alternate_on')).toBe('0');
+    expect(await tmux.variable('cursor_flag')).toBe('1');
+    tell('over', 'second');
+    await tmux.shows('and at the end: second');
+    await tmux.press('C-j');
+    await tmux.shows('Done');
   });
 
   test('a terminal that closes ends the view and the process', { timeout: TEST_MS }, async () => {
