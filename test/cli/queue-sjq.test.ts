@@ -7,7 +7,8 @@ import { SjqClient } from '../queue/sjq-client.ts';
 import { until } from '../rig/until.ts';
 import { Project } from './run-command.ts';
 
-const untilFile = (path: string) => `#!/bin/sh\nwhile [ ! -e '${path}' ]; do sleep 0.05; done\n`;
+const untilFile = (path: string) =>
+  `#!/bin/sh\nfor i in $(seq 2000); do [ -e '${path}' ] && break; sleep 0.05; done\n`;
 
 const isThere = (pid: number) => {
   try {

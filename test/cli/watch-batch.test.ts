@@ -11,8 +11,7 @@ import { until } from '../rig/until.ts';
 
 vi.setConfig({ testTimeout: 90_000 });
 
-const tsx = resolve('node_modules/tsx/dist/esm/index.mjs');
-const program = [process.execPath, '--import', tsx, resolve('src/cli/execute-batch.ts')];
+const program = [process.execPath, resolve('dist/cli/execute-batch.js')];
 const SMALL = [
   '--copy-forwards',
   'b.sh',

@@ -35,7 +35,8 @@ const open = (folders: ServiceFolders, sjq: SjqOptions, more: Partial<ServiceOpt
   RunningService.open(folders, { sjq, ...more });
 
 /** Runs until the file is there. */
-const untilFile = (path: string) => `#!/bin/sh\nwhile [ ! -e '${path}' ]; do sleep 0.05; done\n`;
+const untilFile = (path: string) =>
+  `#!/bin/sh\nfor i in $(seq 2000); do [ -e '${path}' ] && break; sleep 0.05; done\n`;
 
 test('a conversation goes as the document says', async () => {
   using folders = new ServiceFolders();

@@ -1,4 +1,4 @@
-/** A process that starts hosts and then waits to be killed: rig.test.ts proves with it that nothing outlives it. */
+/** A process that starts hosts and then waits to be killed: rig.long.test.ts proves with it that nothing outlives it. */
 import type { RigMode } from './host-spec.ts';
 import { TestHosts } from './test-hosts.ts';
 
