@@ -2,8 +2,9 @@
 
 import { once } from 'node:events';
 import { chmodSync, chownSync, realpathSync, rmSync } from 'node:fs';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
 import { UsageError } from '../domain/errors.ts';
+import { isSocketLive } from '../util/live-socket.ts';
 import { DoorConnection, type DoorHouse, type Verb } from './door-connection.ts';
 import { closedTo, type DoorGroup, findGroup } from './door-group.ts';
 import { announceDoor, factsOf, prepareDoor, removeDoor } from './door-place.ts';
@@ -148,23 +149,9 @@ async function removeDead(path: string, dataFolder: string): Promise<void> {
   if (facts === undefined) return;
   if (facts.kind !== 'socket' || facts.uid !== process.getuid?.())
     throw new UsageError(`${path} is no socket of yours: remove it, the door of ${dataFolder} goes there`);
-  if (await isLive(path))
+  if (await isSocketLive(path))
     throw new UsageError(`a service already answers on ${dataFolder}: job_queue stop ends it`);
   rmSync(path, { force: true });
-}
-
-function isLive(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    // Anything else than a refusal (a full queue) comes from one that lives.
-    socket.once('error', ({ code }: NodeJS.ErrnoException) =>
-      resolve(code !== 'ECONNREFUSED' && code !== 'ENOENT'),
-    );
-  });
 }
 
 function groupNotes(group: DoorGroup, socketPath: string): readonly string[] {

@@ -11,9 +11,10 @@ import {
   rmSync,
   type Stats,
 } from 'node:fs';
-import { connect, type Server } from 'node:net';
+import type { Server } from 'node:net';
 import { dirname, join } from 'node:path';
 import { UsageError } from '../../domain/errors.ts';
+import { isSocketLive } from '../../util/live-socket.ts';
 import type { DoorGroup } from '../door-group.ts';
 import { MAX_SOCKET_PATH_BYTES } from '../door-place.ts';
 
@@ -107,23 +108,9 @@ async function removeDead(path: string): Promise<void> {
     throw new UsageError(trouble(path, 'what is there is no socket; remove it, or name another path'));
   if (facts.uid !== process.getuid?.())
     throw new UsageError(trouble(path, `the socket there belongs to the user with the id ${facts.uid}`));
-  if (await answers(path)) throw new UsageError(answersAlready(path));
+  if (await isSocketLive(path)) throw new UsageError(answersAlready(path));
   // Another server may have taken it over in the meantime.
   removeSocket({ path, device: facts.dev, inode: facts.ino });
-}
-
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    // Anything else than a refusal (a full queue) comes from one that lives.
-    socket.once('error', ({ code }: NodeJS.ErrnoException) =>
-      resolve(code !== 'ECONNREFUSED' && code !== 'ENOENT'),
-    );
-  });
 }
 
 /** @throws UsageError when it may not be known */
