@@ -73,7 +73,8 @@ function read(
         const bytes = Buffer.from(item.base64, 'base64');
         sizes.push(bytes.length);
         items.push(`${item.stream} ${bytes.toString()}`);
-      } else
+      } else if (item.type === 'left-out') items.push(`left out of ${item.stream}`);
+      else
         items.push(
           item.type === 'end'
             ? `end ${item.state} ${JSON.stringify(item.outcome)}`
@@ -180,15 +181,16 @@ test('of what is there already only the end is read, from a whole line on; what 
   await one.begin(lines.join(''));
   await writeFile(one.err, 'short\n');
   const { items, sizes, done } = read(one.id, { follow: true, tailBytes: 1000 });
-  await until(() => items.length === 2);
+  await until(() => items.length === 3);
   expect(sizes[0]).toBeGreaterThan(900);
   expect(sizes[0]).toBeLessThanOrEqual(1000);
-  expect(items[0]).toMatch(/^out line \d+\n/);
-  expect(items[0]).toMatch(/\nline 299999\n$/);
-  expect(items[1]).toBe('err short\n');
+  expect(items[0]).toBe('left out of out');
+  expect(items[1]).toMatch(/^out line \d+\n/);
+  expect(items[1]).toMatch(/\nline 299999\n$/);
+  expect(items[2]).toBe('err short\n');
   const more = lines.slice(0, 1000).join('');
   await appendFile(one.out, more);
-  const since = () => items.slice(2).join('').replaceAll('out ', '');
+  const since = () => items.slice(3).join('').replaceAll('out ', '');
   await until(() => since().length >= more.length);
   expect(since()).toBe(more);
   const before = items.length;
@@ -211,7 +213,11 @@ test('the end of an output begins where a line does, or where a character does',
     await one.begin(text);
     const { items, done } = read(one.id, { tailBytes });
     await done;
-    return items.slice(0, -1).join('').replace(/^out /, '');
+    const [first = ''] = items;
+    const isCut = first === 'left out of out';
+    const told = items.slice(isCut ? 1 : 0, -1).join('');
+    expect(isCut).toBe(Buffer.byteLength(text) > tailBytes);
+    return told.replace(/^out /, '');
   };
   expect(await end('abc\ndef\nghi\n', 8)).toBe('def\nghi\n'); // just where one begins
   expect(await end('abc\ndef\nghi\n', 7)).toBe('ghi\n');
@@ -219,6 +225,9 @@ test('the end of an output begins where a line does, or where a character does',
   expect(await end('abc\ndef\nghi\n', 0)).toBe('');
   expect(await end('a bar without an end', 6)).toBe('an end');
   expect(await end('größe', 4)).toBe('ße'); // the first byte of four is the second one of ö
+  // From each byte of a character of four bytes on.
+  const faces = '\u{1f600}'.repeat(5);
+  for (const bytes of [5, 6, 7, 8]) expect(await end(faces, bytes)).toBe('\u{1f600}'.repeat(bytes >> 2));
   // What has no end of a line for long is shown as it is.
   const bar = '#'.repeat(200_000);
   expect(await end(`${bar}\nlast\n`, 100_000)).toBe(`${'#'.repeat(99_994)}\nlast\n`);

@@ -14,10 +14,10 @@ export interface BottomPicture {
 
 /** On fewer rows, what has to be seen stands in place of the keys. */
 const NOTICE_BESIDE_ROWS = 8;
-/** On fewer rows it has one row. */
+/** On fewer rows it has one. */
 const NOTICE_TWICE_ROWS = 5;
 
-/** One to three lines. */
+/** One to five lines. */
 export function bottomLines(
   picture: BottomPicture,
   { columns, rows }: { readonly columns: number; readonly rows: number },
@@ -25,7 +25,8 @@ export function bottomLines(
   const { notice, mode, message } = picture.state;
   const own = lowestLine(picture, columns);
   if (notice === undefined) return [own];
-  const lines = noticeLines(notice.text, columns, rows >= NOTICE_TWICE_ROWS ? 2 : 1);
+  const most = rows >= NOTICE_BESIDE_ROWS ? 4 : rows >= NOTICE_TWICE_ROWS ? rows - 2 : 1;
+  const lines = noticeLines(notice.text, columns, most);
   if (rows >= NOTICE_BESIDE_ROWS) return [...lines, own];
   const isNewer = message !== undefined && isShown(message, picture.now) && message.at > notice.at;
   return isNewer || mode.type === 'question' || mode.type === 'filter' ? [own] : lines;

@@ -26,7 +26,8 @@ export function followLines(
   const words = [
     mode.id === mode.name ? mode.id : `${mode.id}  ${mode.name}`,
     ...(state === undefined ? [] : [STATE_WORDS[state]]),
-    end === 0 ? 'nothing printed yet' : `lines ${top + 1} to ${top + shown.length} of ${end}`,
+    end === 0 ? 'nothing to show yet' : `lines ${top + 1} to ${top + shown.length} of ${end}`,
+    ...(output?.isCut === true ? ['earlier ones left out'] : []),
     ...(mode.left === 0 ? [] : [`from column ${mode.left + 1}`]),
     ...(mode.top === undefined ? [] : ['scrolled back']),
   ];

@@ -26,6 +26,8 @@ interface Kept {
 export class FollowedOutput {
   /** The number of the first line that is still here, counted from 0. */
   first = 0;
+  /** There was more before, which was not read. */
+  isCut = false;
   #lines: Kept[] = [];
   #length = 0;
   readonly #open: { out: Kept | undefined; err: Kept | undefined } = { out: undefined, err: undefined };
@@ -65,6 +67,7 @@ export class FollowedOutput {
     this.#lines = [];
     this.#length = 0;
     this.first = 0;
+    this.isCut = false;
     this.#open.out = undefined;
     this.#open.err = undefined;
     this.#decoders = newDecoders();

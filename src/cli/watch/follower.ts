@@ -75,6 +75,9 @@ export class Follower {
       case 'chunk':
         this.output.add(item);
         break;
+      case 'left-out':
+        this.output.isCut = true;
+        break;
       case 'restarted':
         this.output.note(`attempt ${item.attempt} begins`);
         break;

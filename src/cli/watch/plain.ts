@@ -7,8 +7,10 @@ import { countsText, endedText, forText, lastLineText, waitingText } from './job
 import { NOT_ALL } from './list-lines.ts';
 
 /** Lines without any control character. `now`: epoch milliseconds. */
-export function plainLines(overview: Overview, now: number): string[] {
+export function plainLines(overview: Overview, now: number, filter = ''): string[] {
   const { machines, running, waiting, ended } = overview;
+  const lists = [running, waiting, ended];
+  const isNone = filter !== '' && lists.every(({ jobs, isCut }) => jobs.length === 0 && isCut !== true);
   return [
     countsText(overview.counts),
     ...part(['MACHINE', 'STATE', 'CORES', 'MEMORY', 'GPUS', 'JOBS', 'WHY'], machines.map(machineRow)),
@@ -30,6 +32,7 @@ export function plainLines(overview: Overview, now: number): string[] {
       ended.jobs.map((job) => [job.id, job.name, job.machine ?? '', endedText(job, now)]),
       ended,
     ),
+    ...(isNone ? ['', 'no job matches the filter'] : []),
   ];
 }
 

@@ -77,7 +77,7 @@ export async function watch(source: WatchSource, options: WatchOptions): Promise
 
 async function print(source: WatchSource, { stdout, filter = '' }: WatchOptions): Promise<void> {
   const overview = await source.overview({ limit: JOBS_ASKED, ...(filter !== '' && { filter }) });
-  const text = `${plainLines(overview, Date.now()).join('\n')}\n`;
+  const text = `${plainLines(overview, Date.now(), filter).join('\n')}\n`;
   // Resolves also when nobody reads it any more: that is told by the stream's own 'error'.
   await new Promise<void>((resolve) => stdout.write(text, () => resolve()));
 }

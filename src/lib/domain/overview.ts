@@ -107,6 +107,8 @@ export interface OverviewAmount {
 /** A piece of what a job prints. */
 export type OutputItem =
   | { readonly type: 'chunk'; readonly stream: 'out' | 'err'; readonly base64: string }
+  /** What the stream had before its next piece is not told. */
+  | { readonly type: 'left-out'; readonly stream: 'out' | 'err' }
   /** Another attempt began: what was streamed until now is of an earlier one. */
   | { readonly type: 'restarted'; readonly attempt: number }
   /** The last item. */

@@ -4,7 +4,7 @@ import type { QueueState } from './queue.ts';
 const STATE_WORDS: Readonly<Record<QueueState, readonly string[]>> = {
   queued: ['queued', 'waiting'],
   holding: ['holding', 'waiting'],
-  'user-hold': ['user-hold', 'held'],
+  'user-hold': ['user-hold', 'held', 'waiting'],
   running: ['running'],
   success: ['success', 'done'],
   fail: ['failed'],

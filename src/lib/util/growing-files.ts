@@ -7,12 +7,10 @@ export interface GrowingPaths {
   readonly err?: string;
 }
 
-/** A piece of one of the streams. */
-export interface GrowingPiece {
-  readonly type: 'chunk';
-  readonly stream: 'out' | 'err';
-  readonly base64: string;
-}
+/** A piece of one of the streams, or that its beginning is left out. */
+export type GrowingPiece =
+  | { readonly type: 'chunk'; readonly stream: 'out' | 'err'; readonly base64: string }
+  | { readonly type: 'left-out'; readonly stream: 'out' | 'err' };
 
 const PIECE_BYTES = 256 * 1024;
 const STREAMS = ['out', 'err'] as const;
@@ -59,8 +57,12 @@ export class GrowingFiles {
         const path = paths[stream];
         const end = ends[stream];
         if (path === undefined || end === 0) continue;
-        const offset = this.#offsets[stream] ?? (await tailStart(path, end, this.#tailBytes));
-        this.#offsets[stream] = offset;
+        let offset = this.#offsets[stream];
+        if (offset === undefined) {
+          offset = await tailStart(path, end, this.#tailBytes);
+          this.#offsets[stream] = offset;
+          if (offset > 0) yield { type: 'left-out', stream };
+        }
         if (end <= offset) continue;
         const piece = await readPiece(path, offset, Math.min(end - offset, PIECE_BYTES));
         if (piece.length === 0) continue;
@@ -86,7 +88,7 @@ async function tailStart(path: string, size: number, tailBytes = size): Promise<
   const newline = window.indexOf(0x0a);
   if (newline >= 0) return from + newline;
   // Not in the midst of a character.
-  const rest = window.subarray(1, 4).findIndex((byte) => (byte & 0xc0) !== 0x80);
+  const rest = window.subarray(1, 5).findIndex((byte) => (byte & 0xc0) !== 0x80);
   return from + Math.max(0, rest);
 }
 

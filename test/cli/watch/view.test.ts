@@ -212,7 +212,7 @@ describe('what is said', () => {
     expect(drawn({ state })).toContain('RUNNING 2 of 2');
   });
 
-  test('what has to be seen stands above the keys in two lines, or in place of them', () => {
+  test('what has to be seen stands above the keys, or in place of them', () => {
     const text =
       'Ctrl-C: nothing more starts, 2 jobs run on; Ctrl-C again ends them, a third time leaves them behind';
     const state = { ...base.state, notice: { text, at: NOW } };
@@ -221,12 +221,17 @@ describe('what is said', () => {
       'time leaves them behind',
       '/ filter  f follow  h hold  r release  K kill  m machines  ? help  q quit',
     ]);
-    expect(drawn({ state }, 39, 10).slice(-3)).toEqual([
+    expect(drawn({ state }, 39, 10).slice(-4)).toEqual([
       'Ctrl-C: nothing more starts, 2 jobs run',
-      'on; Ctrl-C again ends them, a third ...',
+      'on; Ctrl-C again ends them, a third',
+      'time leaves them behind',
       '? help  q quit  / filter  f follow',
     ]);
-    expect(drawn({ state }, 39, 5).at(-2)).toBe('Ctrl-C: nothing more starts, 2 jobs run');
+    expect(drawn({ state }, 39, 5).slice(-3)).toEqual([
+      'Ctrl-C: nothing more starts, 2 jobs run',
+      'on; Ctrl-C again ends them, a third',
+      'time leaves them behind',
+    ]);
     const asked = { ...state, mode: { type: 'question', action: 'kill', id: '1', name: '1' } } as const;
     expect(drawn({ state: asked }, 39, 5).at(-1)).toBe('y/n: kill job 1?');
     const answered = { ...state, message: { text: 'job 1: killed', at: NOW + 1 } };
