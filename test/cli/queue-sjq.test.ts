@@ -110,7 +110,7 @@ test('--sjq opens it with the defaults, --no-sjq does not; a second server and m
   await plain.ended;
 });
 
-test('a service that is not run by root takes no other user', async () => {
+test('a service that is not run by root takes no other user, and none takes what is not its own', async () => {
   await using project = await Project.start();
   const code = `import(${JSON.stringify(join(process.cwd(), 'dist/lib/queue/sjq/sjq-submit.js'))}).then(async ({ readSubmit }) => {
     const options = { socketPath: '/', maxProcs: 1, defaultProcs: 1, defaultMemMiB: 1, autoshutdown: false, waitTimeMs: 1, allowsUid: true };
@@ -126,6 +126,20 @@ test('a service that is not run by root takes no other user', async () => {
   expect(said).toMatch(
     /^\["UID: found 0, and the service runs as \d+: only one that runs as root can take others","GID: [^"]*"\] \[\]\n$/,
   );
+  // A file of somebody's is not taken for one of ours, and a pipe that nobody reads holds up nothing.
+  writeFileSync(join(project.home, 'precious'), 'text\n');
+  execFileSync('mkfifo', [join(project.home, 'log')]);
+  writeFileSync(
+    join(project.home, '.sjqrc'),
+    'sjq.pidfile=~/precious\nsjq.logfile=~/log\nsjq.waittime=0.5\n',
+  );
+  const ended = await project.queue('start');
+  expect(ended).toMatchObject({
+    exitCode: 0,
+    stderr: expect.stringContaining('sjq.pidfile cannot be written'),
+  });
+  expect(ended.stderr).toContain('sjq.logfile cannot be written');
+  expect(readFileSync(join(project.home, 'precious'), 'utf8')).toBe('text\n');
   const refused = await project.queue('start', '--allow-uid', '--no-sjq');
   expect(refused).toMatchObject({ exitCode: 255, stderr: expect.stringContaining('--allow-uid') });
 });

@@ -124,6 +124,21 @@ test('a SUBMIT that waits to be read is not let go, however long that is', async
   expect(await second.ask('x'.repeat(8))).toBe('OK 2');
 }, 30_000);
 
+test('one who sends just enough holds up the others for a while, and not for ever', async () => {
+  await open({ maxHeldBytes: 100_000, leastBytes: 100, sendGraceMs: HOUR_MS, leastMs: 600 });
+  using slow = await enter();
+  slow.send(`SUBMIT\nSRC 1000000\n#!${'x'.repeat(99_000)}`);
+  await until(() => heldBytes() > 99_000, WAIT);
+  const dripping = setInterval(() => slow.send('x'.repeat(100)), 40);
+  try {
+    using honest = await enter();
+    expect(await honest.ask(`SUBMIT\nSRC 900000\n#!${'x'.repeat(899_998)}`)).toBe('OK 1');
+    expect(await slow.rest()).toMatch(/^ERROR too much is being sent/);
+  } finally {
+    clearInterval(dripping);
+  }
+}, 30_000);
+
 test('a SUBMIT that comes in drops is let go when others wait', async () => {
   await open({ maxHeldBytes: 100_000, leastBytes: 1000, sendGraceMs: HOUR_MS, leastMs: 300 });
   using first = await enter();

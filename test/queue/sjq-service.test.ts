@@ -1,14 +1,18 @@
 /** A service with an sjq door, asked over a raw socket as the document of the protocol has it. */
+
+import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
   chownSync,
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -111,6 +115,14 @@ test('a job has what it was given: variables, folder, files, and each byte of it
   const odd = await client.job(bytes, [`CWD ${cwd}`, 'STDOUT bytes']);
   await client.reaches(odd, 'S');
   expect(read('bytes').equals(bytes)).toBe(true);
+  // What would break our own part of the start: it has none of them.
+  const bare = ['ENV PATH=/no/such', 'ENV POSIXLY_CORRECT=1:IFS=x:JOB_ID=17:BASH_ENV=/no/such'];
+  const strange = await client.job('#!/bin/sh\necho "$PATH $POSIXLY_CORRECT $JOB_ID"', [
+    `CWD ${cwd}`,
+    ...bare,
+  ]);
+  await client.reaches(strange, 'S');
+  expect(read(`${strange}.stdout`).toString()).toBe(`/no/such 1 ${strange}\n`);
   // Where nothing is said: the home folder.
   const home = await client.job('#!/bin/sh\npwd');
   await client.reaches(home, 'S');
@@ -383,6 +395,27 @@ test('as long as a job has root’s rights, nothing that its client said is in f
     '#!/usr/bin/env -S /bin/sh\nfor n in PATH BASH_ENV name user uid gid group groups home shell HOME; do eval "echo \\$$n"; done\n';
   const id = await client.job(script, [`CWD ${cwd}`, 'UID 65534', ...lines]);
   await client.reaches(id, 'S');
+  // Not on a command line either, where everybody could read it, however long its files take to open.
+  execFileSync('mkfifo', [join(cwd, 'fifo')]);
+  chownSync(join(cwd, 'fifo'), 65534, 65534);
+  const secret = [
+    'ENV TOKEN=hunter2',
+    `ENV LONG=${'x'.repeat(100_000)}`,
+    `ENV LONGER=${'y'.repeat(100_000)}`,
+  ];
+  const slow = await client.job('#!/bin/sh\nprintf %s "$LONG" "$LONGER" | wc -c\n', [
+    `CWD ${cwd}`,
+    'UID 65534',
+    'STDOUT fifo',
+    ...secret,
+  ]);
+  await client.reaches(slow, 'R');
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    const line = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+    expect(line).not.toContain('hunter2');
+  }
+  expect(readFileSync(join(cwd, 'fifo'), 'utf8')).toBe('200000\n');
+  await client.reaches(slow, 'S');
   const out = readFileSync(join(cwd, `${id}.stdout`), 'utf8');
   expect(out).toBe(`${Object.values(env).join('\n')}\n`);
   expect(existsSync(join(cwd, 'who')) ? readFileSync(join(cwd, 'who'), 'utf8') : '').not.toContain('0\n');

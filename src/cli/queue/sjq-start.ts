@@ -1,5 +1,15 @@
 /** What `~/.sjqrc` says of a service's start, and the files that it asks for. */
-import { appendFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { availableParallelism, cpus, homedir } from 'node:os';
 import { join } from 'node:path';
 import { UsageError } from '../../lib/domain/errors.ts';
@@ -54,7 +64,14 @@ export function alsoTo(logFile: string | undefined, say: (line: string) => void)
   return (line) => {
     say(line);
     try {
-      appendFileSync(logFile, `${stamped(line)}\n`, { mode: 0o600 });
+      // A pipe that nobody reads would hold us for ever.
+      const { O_APPEND, O_CREAT, O_NONBLOCK, O_WRONLY } = constants;
+      const fd = openSync(logFile, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, 0o600);
+      try {
+        writeSync(fd, `${stamped(line)}\n`);
+      } finally {
+        closeSync(fd);
+      }
       isTold = false;
     } catch (error) {
       if (!isTold) say(`sjq.logfile cannot be written: ${(error as Error).message}`);
@@ -67,6 +84,12 @@ export function alsoTo(logFile: string | undefined, say: (line: string) => void)
 export function notePid(pidFile: string, warn: (line: string) => void): () => void {
   const text = `${process.pid}\n`;
   try {
+    // What is no number of a process was put there by somebody else.
+    if (
+      existsSync(pidFile) &&
+      !(statSync(pidFile).isFile() && /^\s*\d*\s*$/.test(readFileSync(pidFile, 'utf8')))
+    )
+      throw new Error(`${pidFile} holds something else than the number of a process`);
     writeFileSync(pidFile, text);
   } catch (error) {
     warn(`sjq.pidfile cannot be written: ${(error as Error).message}`);

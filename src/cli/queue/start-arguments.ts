@@ -126,7 +126,7 @@ export function startWords(args: StartArguments): readonly string[] {
   ];
 }
 
-/** What keeps a process in the foreground that `~/.sjqrc` would send to the background. */
+/** What keeps a process in the foreground that `~/.sjqrc` would send to the background, now or when it says so later. */
 export function inForeground({ sjq }: StartArguments): readonly string[] {
-  return sjq?.isDaemon === true ? ['--no-daemon'] : [];
+  return sjq === undefined ? [] : ['--no-daemon'];
 }

@@ -30,6 +30,8 @@ export interface Job {
   readonly only?: MachineName;
   /** Runs on this computer, for a machine. @default false */
   readonly runHere?: boolean;
+  /** Runs where it is on this computer, as ourselves or as another user, which may not be allowed. @default it does not */
+  readonly inPlace?: 'as ourselves' | 'as another';
 }
 
 /** One try at a job. Numbers grow from 1; only the current attempt's results count. */
@@ -78,7 +80,7 @@ export function isSuccess(outcome: JobOutcome): boolean {
 /** Jobs with the same key can be placed alike: once one was refused, so are the others. */
 export function placementKey(job: Job): string {
   const key = requestKey(job.request);
-  const { avoid = [], only, runHere = false } = job;
+  const { avoid = [], only, runHere = false, inPlace } = job;
   if (avoid.length === 0 && only === undefined && !runHere) return key;
-  return `${key} ${JSON.stringify([avoid, only ?? null, runHere])}`;
+  return `${key} ${JSON.stringify([avoid, only ?? null, runHere, inPlace])}`;
 }

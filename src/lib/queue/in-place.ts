@@ -4,6 +4,7 @@
  */
 import { UsageError } from '../domain/errors.ts';
 import type { QueueJobSpec } from '../domain/queue.ts';
+import { isOfAnother } from '../stores/queue-kept.ts';
 import { shellQuote } from '../util/shell-quote.ts';
 import { checkScriptName } from './script-store.ts';
 
@@ -33,15 +34,10 @@ export function interpreterOf(script: Buffer): string | undefined {
   return /^#![ \t]*([^ \t]+)/.exec(first)?.[1];
 }
 
-/** Whether the job is to run with another user's or group's rights. */
-export function isOfAnother({ uid, gid }: { readonly uid?: number; readonly gid?: number }): boolean {
-  return uid !== undefined || gid !== undefined;
-}
-
 /**
  * Shell text for bash, run by a supervisor as the service's user: becomes the script. Where that is not possible, exit code
- * 126 and the reason on standard error; once the script's own files are open, nothing comes there any more. The variables of
- * another user's job must not be in the environment: they are set here, when its rights are its own.
+ * 126 and the reason on standard error; once the script's own files are open, nothing comes there any more. The job's
+ * variables must not be in the environment: any could change what we do. They are set at the very end.
  * @throws UsageError when the run is to have another user's rights, and we are not root
  */
 export function inPlaceCommand(run: InPlaceRun): string {
@@ -55,15 +51,21 @@ export function inPlaceCommand(run: InPlaceRun): string {
   return `${copy}\n${asAnother(run)}`;
 }
 
-/** Becomes the script in `$1`. No variable is set here: any could be one of the job's. */
-function asOneself({ cwd, interpreter, stdout, stderr }: InPlaceRun): string {
+/** What jobs are told of themselves, whatever a client that runs in a job of ours hands on. */
+const OURS: ReadonlySet<string> = new Set(['JOB_ID', 'JOB_NAME', 'JOB_ATTEMPT', 'MACHINE_NAME']);
+
+/** Becomes the script in `$1`. */
+function asOneself({ cwd, env, interpreter, stdout, stderr }: InPlaceRun): string {
   const program = shellQuote(interpreter);
   const errors = stderr === undefined ? '2>&1' : `2>${shellQuote(stderr)}`;
+  const exports = Object.entries(env)
+    .filter(([name]) => !OURS.has(name))
+    .map(([name, value]) => `export ${name}=${shellQuote(value)}\n`);
   return `cd -- ${shellQuote(cwd)} || exit 126
 [ -f ${program} ] && [ -x ${program} ] || { printf 'its interpreter %s is no program here\\n' ${program} >&2; exit 126; }
 shopt -s execfail
 exec >${shellQuote(stdout)} ${errors} || exit 126
-exec "$1"`;
+${exports.join('')}exec "$1"`;
 }
 
 /** What a job of another user keeps of the service's variables: ours may hold what is not for others. */
@@ -72,24 +74,24 @@ const SYSTEM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 /**
  * Becomes the script in `$1` with that user's rights. As long as we are root nothing that the client has said is in force.
- * Our folder is closed to that user, so the script goes along as a file that is open: what /proc tells of it can be run and
- * read by its owner.
+ * Our folder is closed to that user, so the script, and the text that becomes it, go along as files that are open: what
+ * /proc tells of them can be run and read by their owner. On a command line everybody could read the job's variables.
  */
 function asAnother(run: InPlaceRun): string {
-  const { uid, gid, env } = run;
-  const exports = Object.entries(env).map(([name, value]) => `export ${name}=${shellQuote(value)}`);
+  const { uid, gid } = run;
   return `for name in $(compgen -e); do
   case $name in ${KEPT}) ;; *) unset -v "$name" 2>/dev/null ;; esac
 done
 export PATH=${SYSTEM_PATH}
-uid=${uid ?? process.geteuid?.() ?? 0} gid=${gid ?? ''}
+uid=${uid ?? process.geteuid?.() ?? 0} gid=${gid ?? ''} begin="\${1%/*}/../begin"
 IFS=: read -r user _ _ group _ home shell <<<"$(getent passwd "$uid")"
 gid=\${gid:-\${group:-$uid}}
 if [ -n "$user" ]; then groups=--init-groups; else groups=--clear-groups; fi
-chown -- "$uid:$gid" "$1" && exec 9<"$1" || exit 126
+(umask 077 && printf %s ${shellQuote(`exec 8<&-\n${asOneself(run)}`)} >"$begin") &&
+  chown -- "$uid:$gid" "$1" "$begin" && exec 8<"$begin" 9<"$1" || exit 126
 command -v setpriv >/dev/null || { echo 'there is no setpriv (util-linux) to run it as another user' >&2; exit 126; }
 export HOME="\${home:-/}" USER="\${user:-$uid}" LOGNAME="\${user:-$uid}" SHELL="\${shell:-/bin/sh}"
-exec setpriv --reuid "$uid" --regid "$gid" "$groups" -- bash -c ${shellQuote([...exports, asOneself(run)].join('\n'))} "$0" /proc/self/fd/9`;
+exec setpriv --reuid "$uid" --regid "$gid" "$groups" -- bash /proc/self/fd/8 /proc/self/fd/9`;
 }
 
 /** What decides whether jobs may run in place. */

@@ -49,7 +49,7 @@ export class ServiceBackend implements ExecutionBackend {
   reserve(job: Job): Reservation | Refusal {
     const { here, pool, trouble, resultsOf, isBarred } = this.#options;
     const isHere = job.runHere === true;
-    if (isBarred(job)) return WAITS_ALONE;
+    if (isBarred(job)) return WAITS; // and so are all of its kind
     if (!isHere && trouble.in(resultsOf(job)) !== undefined) return WAITS_ALONE;
     const placed = (isHere ? here : pool).reserve(job);
     if (placed.type === 'refused') return WAITS;

@@ -10,7 +10,7 @@ import type { QueueStore } from '../stores/queue-store.ts';
 import { setAsideEarlier } from '../stores/result-folder.ts';
 import { makeFolder } from '../util/make-folder.ts';
 import { TOOL_VERSION } from '../util/tool-version.ts';
-import { type InPlaceRun, inPlaceCommand, isOfAnother } from './in-place.ts';
+import { type InPlaceRun, inPlaceCommand } from './in-place.ts';
 import { ResultsSync } from './results-sync.ts';
 import { type ScriptStore, scriptCommand } from './script-store.ts';
 
@@ -99,8 +99,6 @@ export class ServiceRuns {
     const { scripts } = this.#options;
     const { script, inPlace, env, cwd, stdout, stderr, timeoutMs, killAfterMs = KILL_GRACE_MS } = spec;
     const settings: JobSettings = {
-      // Another user's are set when its rights are its own: while we are root they are nothing to go by.
-      env: inPlace !== undefined && isOfAnother(inPlace) ? {} : env,
       ...{ resultsFolder: undefined, jobId: job.id, killGraceMs: killAfterMs, tellsFailedStart: true },
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
     };

@@ -123,7 +123,15 @@ export function engineJobOf({ id, spec, avoid, grown }: KeptJob): Job {
     ...(avoid.length === 0 ? {} : { avoid }),
     ...(spec.machine === undefined ? {} : { only: spec.machine }),
     ...(spec.runHere === true ? { runHere: true } : {}),
+    ...(spec.inPlace === undefined
+      ? {}
+      : { inPlace: isOfAnother(spec.inPlace) ? ('as another' as const) : ('as ourselves' as const) }),
   };
+}
+
+/** Whether a job that runs in place is to have another user's or group's rights. */
+export function isOfAnother({ uid, gid }: { readonly uid?: number; readonly gid?: number }): boolean {
+  return uid !== undefined || gid !== undefined;
 }
 
 /** Its attempt that counts. */

@@ -9,12 +9,14 @@ export interface SjqSender extends SjqMover {
 
 /**
  * Above the limit, whoever has sent another `leastBytes` is not read again before it is the oldest, or there is room. The oldest
- * goes on, and frees what it holds when it is complete. Whoever is read and does not go on is let go. So all together hold
+ * goes on, and frees what it holds when it is complete. Whoever is read and does not go on is let go, and
+ * the oldest when it takes too long. So all together hold
  * `maxBytes`, twice `leastBytes` or so of each that is connected, and one request.
  */
 export class SjqIntake {
   readonly #maxBytes: number;
   readonly #leastBytes: number;
+  readonly #oldestMs: number;
   /** The oldest request first. */
   readonly #senders = new Set<SjqSender>();
   readonly #waiting = new Set<SjqSender>();
@@ -22,9 +24,14 @@ export class SjqIntake {
     this.#waiting.size === 0 ? [] : [...this.#senders].filter((one) => !this.#waiting.has(one)),
   );
   #heldBytes = 0;
+  /** Who is the oldest while others wait, and since when. */
+  #holdsUp: { readonly sender: SjqSender; readonly since: number } | undefined;
+  #timer: NodeJS.Timeout | undefined;
 
-  constructor(maxBytes: number, { leastBytes }: SjqPaceLimits) {
+  /** `oldestMs`: how long the oldest may take to become complete while others wait for it. */
+  constructor(maxBytes: number, { leastBytes, leastMs }: SjqPaceLimits, oldestMs = leastMs) {
     this.#maxBytes = maxBytes;
+    this.#oldestMs = oldestMs;
     this.#leastBytes = leastBytes;
   }
 
@@ -50,7 +57,25 @@ export class SjqIntake {
     if (this.#heldBytes <= this.#maxBytes || !sender.pace.hasPaid || sender === this.#oldest) return true;
     this.#waiting.add(sender);
     this.#watch.start();
+    this.#limitOldest();
     return false;
+  }
+
+  /** However it goes on: one who sends just enough would hold up all others for hours. */
+  #limitOldest(): void {
+    if (this.#timer !== undefined) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      const oldest = this.#oldest;
+      if (this.#waiting.size === 0 || oldest === undefined) {
+        this.#holdsUp = undefined;
+        return;
+      }
+      const now = performance.now();
+      if (this.#holdsUp?.sender !== oldest) this.#holdsUp = { sender: oldest, since: now };
+      else if (now - this.#holdsUp.since > this.#oldestMs) oldest.letGo();
+      this.#limitOldest();
+    }, this.#oldestMs / 10).unref();
   }
 
   /** Its request is complete, or it has gone. */
